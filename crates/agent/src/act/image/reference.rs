@@ -1,0 +1,143 @@
+//! Image references as Docker reads them: `nginx`, `localhost:4566/app:1`, `repo@sha256:…`.
+
+/// A reference, with what it leaves out filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reference {
+    /// Host name and port of the registry.
+    pub domain: String,
+    /// The repository.
+    pub repository: String,
+    /// The tag; `latest` if neither tag nor digest is given.
+    pub tag: Option<String>,
+    /// The digest.
+    pub digest: Option<String>,
+}
+
+impl Reference {
+    /// Reads a reference.
+    ///
+    /// # Errors
+    /// Docker's words for what is not one.
+    pub fn parse(text: &str) -> Result<Reference, String> {
+        let invalid = || format!("invalid reference format: {text:?}");
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.to_owned())),
+            None => (text, None),
+        };
+        if digest.as_deref().is_some_and(|d| !is_digest(d)) {
+            return Err(invalid());
+        }
+        // A colon after the last slash begins a tag; one before it a port.
+        let slash = name.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match name[slash..].find(':') {
+            Some(colon) => (&name[..slash + colon], Some(name[slash + colon + 1..].to_owned())),
+            None => (name, None),
+        };
+        if tag.as_deref().is_some_and(|t| !is_tag(t)) {
+            return Err(invalid());
+        }
+        let (domain, repository) = match name.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (first, rest.to_owned())
+            }
+            Some(_) => ("docker.io", name.to_owned()),
+            None => ("docker.io", format!("library/{name}")),
+        };
+        if !is_repository(&repository) {
+            return Err(if repository.chars().any(|c| c.is_ascii_uppercase()) {
+                format!("invalid reference format: repository name ({repository}) must be lowercase")
+            } else {
+                invalid()
+            });
+        }
+        let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
+        let tag = if tag.is_none() && digest.is_none() { Some("latest".into()) } else { tag };
+        Ok(Reference { domain: domain.to_owned(), repository, tag, digest })
+    }
+
+    /// What selects the manifest: the digest if there is one, else the tag.
+    pub fn selector(&self) -> &str {
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
+    }
+
+    /// Account and region of an ECR host name (`<account>.dkr.ecr.<region>.<domain>`).
+    pub fn ecr_account_and_region(&self) -> Option<(&str, &str)> {
+        let (account, rest) = self.domain.split_once('.')?;
+        let (region, _) = rest.strip_prefix("dkr.ecr.")?.split_once('.')?;
+        let digits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        (digits && !region.is_empty()).then_some((account, region))
+    }
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.domain, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let bytes = text.as_bytes();
+    !bytes.is_empty()
+        && bytes.len() <= 128
+        && word(bytes[0])
+        && bytes.iter().all(|b| word(*b) || *b == b'.' || *b == b'-')
+}
+
+fn is_repository(text: &str) -> bool {
+    let part = |part: &str| {
+        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b);
+        edge(part.as_bytes().first()) && edge(part.as_bytes().last()) && part.as_bytes().iter().all(inner)
+    };
+    text.len() <= 255 && text.split('/').all(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_read_as_docker_reads_them() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let with_digest = format!("app@{digest}");
+        let both = format!("localhost:4566/team/app:v1@{digest}");
+        let cases = [
+            ("nginx", "docker.io/library/nginx:latest".to_owned()),
+            ("nginx:1.27", "docker.io/library/nginx:1.27".into()),
+            ("bitnami/redis", "docker.io/bitnami/redis:latest".into()),
+            ("localhost:4566/app:1", "localhost:4566/app:1".into()),
+            ("localhost/app", "localhost/app:latest".into()),
+            ("public.ecr.aws/x/y:z", "public.ecr.aws/x/y:z".into()),
+            (with_digest.as_str(), format!("docker.io/library/app@{digest}")),
+            (both.as_str(), both.clone()),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Reference::parse(text).map(|r| r.to_string()), Ok(want), "{text}");
+        }
+        for bad in ["", "App", "a b", "a:", "a:-x", "a@sha256:1", "/a", "a//b", "a/../b", "-a"] {
+            assert!(Reference::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ecr_names_tell_account_and_region() {
+        let name = Reference::parse("123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1").unwrap();
+        assert_eq!(name.ecr_account_and_region(), Some(("123456789012", "eu-west-1")));
+        let other = Reference::parse("12.dkr.ecr.eu-west-1.amazonaws.com/app:1").unwrap();
+        assert_eq!(other.ecr_account_and_region(), None);
+    }
+}

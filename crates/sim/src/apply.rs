@@ -1,0 +1,341 @@
+//! How each operation is done: by a call of the API, or as a fault of what is outside the control state.
+
+use serde_json::{Value as Json, json};
+use state::group::TaskStatus;
+use state::node::{Capacity, Node};
+use state::{ContainerGroup, Record};
+use std::sync::Arc;
+
+use crate::machine::Machine;
+use crate::ops::{Op, Options};
+use crate::world::{Due, Link, World};
+
+/// What each simulated task asks for.
+pub const TASK_MEMORY_MIB: u32 = 512;
+
+impl World {
+    /// The account's default VPC and cluster, a security group, and a load balancer: as a server and its user make them.
+    pub fn build(&mut self) {
+        let (scope, now_ms) = (self.scope.clone(), self.now_ms);
+        self.commit(|tx, ids| plan::network::ensure_default_vpc(tx, ids, &scope, &[], now_ms));
+        self.built("ecs", "CreateCluster", &json!({}));
+        let vpc = self.vpc();
+        let group = json!({"GroupName": "tasks", "Description": "tasks", "VpcId": vpc});
+        self.built("ec2", "CreateSecurityGroup", &group);
+        let subnets = self.subnets();
+        self.built("elbv2", "CreateLoadBalancer", &json!({"Name": "front", "Subnets": subnets}));
+    }
+
+    fn vpc(&self) -> String {
+        self.snapshot.vpcs.iter().next().map(|(_, vpc)| vpc.id.clone()).unwrap_or_default()
+    }
+
+    fn subnets(&self) -> Vec<String> {
+        self.snapshot.subnets.iter().map(|(_, subnet)| subnet.id.clone()).collect()
+    }
+
+    /// Does an operation. What it names and what is not there is left alone, as is what a server that is down is asked.
+    pub fn apply(&mut self, op: &Op) {
+        if self.apply_to_machines(op) {
+            return;
+        }
+        match op {
+            Op::Wait { ms } => self.run_for(*ms),
+            Op::Settle => self.settle(),
+            Op::Clock { ms } => {
+                self.tally.faults += 1;
+                self.now_ms += ms;
+                self.skew_ms += ms;
+            }
+            Op::KillServer { down_ms } => self.kill_server(*down_ms),
+            Op::KillBalancer => {
+                self.tally.faults += 1;
+                self.balancer = Default::default();
+                self.server.balance_due = true;
+                self.after(500, Due::Balance);
+            }
+            Op::LoseCommit => {
+                self.tally.faults += 1;
+                self.server.loses_commit = true;
+            }
+            _ if !self.server.up => {}
+            Op::Stop { service, task } => {
+                if let Some(group) = self.task(service, *task) {
+                    self.ask("ecs", "StopTask", &json!({"task": group.task_arn()}));
+                }
+            }
+            Op::Deregister { service, task } => self.deregister(service, *task),
+            Op::Run { image, count } => {
+                let definition = self.define("run", image, &Options::default());
+                let network = self.network();
+                let input = json!({"taskDefinition": definition, "count": count, "launchType": "FARGATE",
+                                   "networkConfiguration": network});
+                self.ask("ecs", "RunTask", &input);
+            }
+            _ => self.apply_to_service(op),
+        }
+    }
+
+    /// A call that may be refused.
+    fn ask(&mut self, service: &str, operation: &str, input: &Json) -> Option<Json> {
+        self.tally.calls += 1;
+        let answer = self.call(service, operation, input);
+        self.tally.refused += u64::from(answer.is_err());
+        answer.ok()
+    }
+
+    // === services ===
+
+    fn apply_to_service(&mut self, op: &Op) {
+        let mut update = |input: Json| {
+            self.ask("ecs", "UpdateService", &input);
+        };
+        match op {
+            Op::Service { name, image, options } => self.create_service(name, image, options),
+            Op::Deploy { service, image } => {
+                let Some(options) = self.options.get(service).cloned() else { return };
+                let definition = self.define(service, image, &options);
+                let input = json!({"service": service, "taskDefinition": definition});
+                self.ask("ecs", "UpdateService", &input);
+            }
+            Op::Redeploy { service } => update(json!({"service": service, "forceNewDeployment": true})),
+            Op::Scale { service, desired } => update(json!({"service": service, "desiredCount": desired})),
+            Op::Percent { service, min, max } => {
+                update(json!({"service": service, "deploymentConfiguration":
+                {"minimumHealthyPercent": min, "maximumPercent": max}}))
+            }
+            Op::Delete { service } => {
+                self.ask("ecs", "DeleteService", &json!({"service": service, "force": true}));
+            }
+            _ => {}
+        }
+    }
+
+    /// Registers a task definition; `family:revision`.
+    fn define(&mut self, family: &str, image: &str, options: &Options) -> String {
+        let check = |interval: u32| json!({"command": ["CMD", "check"], "interval": interval, "retries": 2, "startPeriod": 0});
+        let mut app = json!({"name": "app", "image": image, "essential": true, "stopTimeout": 10,
+                             "portMappings": [{"containerPort": 80}]});
+        if options.checked {
+            app["healthCheck"] = check(10);
+        }
+        let mut containers = vec![];
+        if options.sidecar {
+            app["dependsOn"] = json!([{"containerName": "side", "condition": "HEALTHY"}]);
+            containers.push(json!({"name": "side", "image": "good-side", "essential": false,
+                                   "healthCheck": check(5)}));
+        }
+        if options.ec2 {
+            app["portMappings"][0]["hostPort"] = json!(0);
+        }
+        containers.insert(0, app);
+        let (kind, mode) = if options.ec2 { ("EC2", "bridge") } else { ("FARGATE", "awsvpc") };
+        let input = json!({"family": family, "requiresCompatibilities": [kind], "networkMode": mode, "cpu": "256",
+                           "memory": TASK_MEMORY_MIB.to_string(), "containerDefinitions": containers});
+        let made = self.ask("ecs", "RegisterTaskDefinition", &input);
+        let arn = made.and_then(|m| m["taskDefinition"]["taskDefinitionArn"].as_str().map(str::to_owned));
+        arn.unwrap_or_else(|| family.to_owned())
+    }
+
+    fn network(&self) -> Json {
+        let group = self.snapshot.security_groups.iter().find(|(_, group)| group.name == "tasks");
+        let groups: Vec<&str> = group.iter().map(|(_, group)| group.id.as_str()).collect();
+        json!({"awsvpcConfiguration": {"subnets": self.subnets(), "securityGroups": groups}})
+    }
+
+    fn create_service(&mut self, name: &str, image: &str, options: &Options) {
+        let definition = self.define(name, image, options);
+        let mut input = json!({
+            "serviceName": name, "taskDefinition": definition, "desiredCount": options.desired,
+            "deploymentConfiguration": {
+                "minimumHealthyPercent": options.min, "maximumPercent": options.max,
+                "deploymentCircuitBreaker": {"enable": options.breaker.0, "rollback": options.breaker.1}},
+            "launchType": if options.ec2 { "EC2" } else { "FARGATE" },
+        });
+        if !options.ec2 {
+            input["networkConfiguration"] = self.network();
+        }
+        if options.balanced {
+            let arn = self.target_group(name, options.ec2);
+            input["loadBalancers"] =
+                json!([{"targetGroupArn": arn, "containerName": "app", "containerPort": 80}]);
+            input["healthCheckGracePeriodSeconds"] = json!(options.grace_s);
+        }
+        if self.ask("ecs", "CreateService", &input).is_some() {
+            self.options.insert(name.to_owned(), options.clone());
+        }
+    }
+
+    /// A service's target group, which a listener forwards to.
+    fn target_group(&mut self, service: &str, ec2: bool) -> Json {
+        let kind = if ec2 { "instance" } else { "ip" };
+        let name = format!("{service}-{kind}");
+        if let Some((arn, _)) = self.snapshot.target_groups.iter().find(|(_, group)| group.name == name) {
+            return json!(arn);
+        }
+        let vpc = self.vpc();
+        let group = json!({"Name": name, "Protocol": "HTTP", "Port": 80, "VpcId": vpc, "TargetType": kind});
+        let made = self.ask("elbv2", "CreateTargetGroup", &group).unwrap_or_default();
+        let arn = made["TargetGroups"][0]["TargetGroupArn"].clone();
+        let balancer = self.snapshot.load_balancers.iter().next().map(|(arn, _)| arn.to_owned());
+        let port = 8_000 + self.snapshot.listeners.len();
+        let actions = json!([{"Type": "forward", "TargetGroupArn": arn}]);
+        let listener =
+            json!({"LoadBalancerArn": balancer, "Protocol": "HTTP", "Port": port, "DefaultActions": actions});
+        self.ask("elbv2", "CreateListener", &listener);
+        arn
+    }
+
+    /// The live tasks of a service, oldest first; `-`: those of no service.
+    pub fn tasks(&self, service: &str) -> Vec<Arc<ContainerGroup>> {
+        let of = |g: &ContainerGroup| match &g.task().service {
+            Some(owner) => owner.name == service,
+            None => service == "-",
+        };
+        let groups = self.snapshot.groups.iter().map(|(_, g)| g);
+        let mut found: Vec<_> = groups.filter(|g| of(g) && !g.is_stopped()).cloned().collect();
+        found.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
+        found
+    }
+
+    /// The live task that an operation names.
+    pub fn task(&self, service: &str, number: u32) -> Option<Arc<ContainerGroup>> {
+        let tasks = self.tasks(service);
+        let at = (number as usize).checked_rem(tasks.len())?;
+        Some(tasks[at].clone())
+    }
+
+    fn deregister(&mut self, service: &str, task: u32) {
+        let Some(group) = self.task(service, task) else { return };
+        let target = self.snapshot.targets.by_index("owner", &group.key()).next().cloned();
+        if let Some(target) = target {
+            let targets = json!([{"Id": target.id, "Port": target.port}]);
+            let input = json!({"TargetGroupArn": target.target_group_arn, "Targets": targets});
+            self.ask("elbv2", "DeregisterTargets", &input);
+        }
+    }
+
+    /// What runs of a service: images of RUNNING tasks, oldest first.
+    pub fn running(&self, service: &str) -> Vec<String> {
+        let running = self.tasks(service).into_iter().filter(|g| g.status() == TaskStatus::Running);
+        let image = |g: Arc<ContainerGroup>| {
+            self.snapshot.specs.get(&g.spec).map(|s| s.spec.containers[0].image.clone()).unwrap_or_default()
+        };
+        running.map(image).collect()
+    }
+
+    // === machines ===
+
+    /// Does an operation on machines; false if it is another.
+    fn apply_to_machines(&mut self, op: &Op) -> bool {
+        match op {
+            Op::Nodes { count, cpu, memory } => (0..*count).for_each(|_| self.add_node(*cpu, *memory)),
+            Op::Kill { service, task } => {
+                let killed = |machine: &mut Machine, key: &str, hands: &mut crate::machine::Hands<'_>| {
+                    machine.kill_container(key, hands);
+                };
+                self.on_machine_of(service, *task, killed);
+            }
+            Op::KillSupervisor { service, task } => {
+                let killed = |machine: &mut Machine, key: &str, hands: &mut crate::machine::Hands<'_>| {
+                    machine.kill_supervisor(key, hands);
+                };
+                self.on_machine_of(service, *task, killed);
+            }
+            Op::KillAgent { node, down_ms } => {
+                if self.machines.get(node).is_some_and(|m| m.agent_up) {
+                    self.with_machine(node, |machine, _| machine.kill_agent());
+                    self.unheard(node);
+                    self.after(*down_ms, Due::AgentUp(node.clone()));
+                }
+            }
+            Op::Cut { node } => {
+                if self.with_machine(node, |machine, _| machine.linked = false).is_some() {
+                    self.unheard(node);
+                }
+            }
+            Op::Mend { node } => {
+                if self.machines.get(node).is_some_and(|m| !m.linked) {
+                    self.with_machine(node, |machine, _| machine.linked = true);
+                    self.after(500, Due::Heard(node.clone()));
+                }
+            }
+            Op::PowerOff { node } => {
+                self.with_machine(node, |machine, _| machine.power_off());
+                self.machine_went(node);
+            }
+            Op::PowerOn { node } => {
+                if self.machines.get(node).is_some_and(|m| !m.up) {
+                    self.with_machine(node, |machine, _| machine.up = true);
+                    self.after(5_000, Due::AgentUp(node.clone()));
+                }
+            }
+            Op::Wipe { node } => {
+                self.with_machine(node, |machine, _| machine.wipe());
+                self.machine_went(node);
+            }
+            Op::Drop { node, count } => self.on_link(node, |link| link.drop += count),
+            Op::Repeat { node, count } => self.on_link(node, |link| link.repeat += count),
+            Op::Late { node, count } => self.on_link(node, |link| link.late += count),
+            _ => return false,
+        }
+        if !matches!(op, Op::Nodes { .. }) {
+            self.tally.faults += 1;
+        }
+        true
+    }
+
+    fn on_link(&mut self, node: &str, change: impl FnOnce(&mut Link)) {
+        if let Some(link) = self.server.links.get_mut(node) {
+            change(link);
+        }
+    }
+
+    fn on_machine_of(
+        &mut self,
+        service: &str,
+        task: u32,
+        work: impl FnOnce(&mut Machine, &str, &mut crate::machine::Hands<'_>),
+    ) {
+        let Some(group) = self.task(service, task) else { return };
+        let (key, name) = (group.key(), self.name_of(group.node().unwrap_or_default()));
+        self.with_machine(&name, |machine, hands| work(machine, &key, hands));
+        let even_ms = self.even_ms();
+        self.balancer.disturbed(&key, even_ms);
+        self.work_when_due();
+    }
+
+    /// The containers of a machine are gone.
+    fn machine_went(&mut self, node: &str) {
+        let Some(id) = self.machines.get(node).map(|m| m.id.clone()) else { return };
+        self.unheard(node);
+        let keys: Vec<String> = self.snapshot.groups.by_index("node", &id).map(|g| g.key()).collect();
+        let even_ms = self.even_ms();
+        keys.iter().for_each(|key| self.balancer.disturbed(key, even_ms));
+        self.work_when_due();
+    }
+
+    /// A machine is switched on and its agent registers.
+    fn add_node(&mut self, cpu: u32, memory: u32) {
+        let number = self.machines.len() + 1;
+        let name = format!("n{number}");
+        // What makes it unlike others is in the first half: the instance id is made of that.
+        let id = format!("{number:08x}{:024x}", 0);
+        let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][(number - 1) % 3];
+        let record = Node {
+            id: id.clone(),
+            hostname: name.clone(),
+            capacity: Capacity { cpu_units: cpu, memory_mib: memory },
+            cpu_physical_units: cpu,
+            availability_zone: zone.into(),
+            cpu_architecture: "X86_64".into(),
+            address: std::net::Ipv4Addr::from(0xc000_0200 + number as u32).into(),
+            silent_since_ms: None,
+            registered_at_ms: self.now_ms,
+        };
+        self.machines.insert(name.clone(), Machine::new(&id));
+        self.records.insert(name.clone(), record);
+        self.server.links.insert(name.clone(), Link::default());
+        self.heard(&name);
+    }
+}

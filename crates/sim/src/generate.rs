@@ -1,0 +1,124 @@
+//! Scripts from a seed: the chaos of a quarter of an hour, or the usual life of a cluster for a week.
+
+use state::Ids;
+
+use crate::ops::{Op, Options};
+use crate::run::Script;
+
+/// A number below `n`.
+fn below(dice: &mut Ids, n: u64) -> u32 {
+    (dice.next_u64() % n) as u32
+}
+
+fn pick<'a, T>(dice: &mut Ids, all: &'a [T]) -> &'a T {
+    &all[below(dice, all.len() as u64) as usize]
+}
+
+const SERVICES: [&str; 3] = ["web", "api", "job"];
+const WELL: [&str; 4] = ["good-a", "good-b", "stubborn-a", "good-c"];
+const ANY: [&str; 12] = [
+    "good-a",
+    "good-b",
+    "good-c",
+    "good-d",
+    "stubborn-a",
+    "crash-a",
+    "absent-a",
+    "broken-a",
+    "netless-a",
+    "sick-a",
+    "job-a",
+    "good-e",
+];
+
+/// Everything that may happen, at once: services, callers and faults, and at the end quiet.
+pub fn chaos(seed: u64, steps: u32) -> Script {
+    let mut dice = Ids::new(seed ^ 0x5eed);
+    let dice = &mut dice;
+    let nodes = 1 + below(dice, 4);
+    let memory = 512 * (3 + below(dice, 10));
+    let mut ops = vec![Op::Nodes { count: nodes, cpu: 4096, memory }];
+    for name in SERVICES {
+        let (min, max) = *pick(dice, &[(100, 200), (100, 200), (50, 100), (0, 100), (100, 150), (50, 200)]);
+        let breaker = *pick(dice, &[(false, false), (true, false), (true, true)]);
+        let balanced = name != "job";
+        let options = Options {
+            desired: below(dice, 4),
+            min,
+            max,
+            breaker,
+            balanced,
+            ec2: below(dice, 3) == 0,
+            checked: below(dice, 3) == 0,
+            sidecar: below(dice, 4) == 0,
+            grace_s: if balanced && below(dice, 4) == 0 { 20 } else { 0 },
+        };
+        ops.push(Op::Service { name: name.into(), image: (*pick(dice, &WELL)).into(), options });
+    }
+    for _ in 0..steps {
+        ops.push(step(dice, nodes));
+    }
+    for service in SERVICES {
+        ops.push(Op::Deploy { service: service.into(), image: "good-z".into() });
+    }
+    ops.push(Op::Settle);
+    Script { seed, ops }
+}
+
+fn step(dice: &mut Ids, nodes: u32) -> Op {
+    match below(dice, 20) {
+        0..10 => Op::Wait { ms: *pick(dice, &[1, 10, 50, 200, 500, 1_000, 3_000, 10_000, 60_000]) },
+        10..14 => call(dice),
+        14..17 => task_fault(dice),
+        _ => fault(dice, nodes),
+    }
+}
+
+fn call(dice: &mut Ids) -> Op {
+    let service: String = (*pick(dice, &SERVICES)).into();
+    match below(dice, 16) {
+        0..4 => Op::Scale { service, desired: below(dice, 5) },
+        4 => Op::Redeploy { service },
+        5 => Op::Percent { service, min: *pick(dice, &[0, 50, 100]), max: *pick(dice, &[150, 200]) },
+        6 => Op::Delete { service },
+        7 => {
+            let options =
+                Options { desired: below(dice, 3), balanced: below(dice, 2) == 0, ..Options::default() };
+            Op::Service { name: service, image: (*pick(dice, &ANY)).into(), options }
+        }
+        8 => Op::Run { image: (*pick(dice, &ANY)).into(), count: 1 + below(dice, 2) },
+        _ => Op::Deploy { service, image: (*pick(dice, &ANY)).into() },
+    }
+}
+
+fn task_fault(dice: &mut Ids) -> Op {
+    let service: String = (*pick(dice, &["web", "api", "job", "-"])).into();
+    let task = below(dice, 4);
+    match below(dice, 5) {
+        0 | 1 => Op::Kill { service, task },
+        2 => Op::KillSupervisor { service, task },
+        3 => Op::Stop { service, task },
+        _ => Op::Deregister { service, task },
+    }
+}
+
+fn fault(dice: &mut Ids, nodes: u32) -> Op {
+    let node = format!("n{}", 1 + below(dice, u64::from(nodes)));
+    let down_ms = *pick(dice, &[1, 100, 1_000, 15_000]);
+    let count = 1 + below(dice, 3);
+    match below(dice, 18) {
+        0..3 => Op::KillAgent { node, down_ms },
+        3 | 4 => Op::KillServer { down_ms },
+        5 => Op::KillBalancer,
+        6 => Op::LoseCommit,
+        7 => Op::Cut { node },
+        8 | 9 => Op::Mend { node },
+        10 => Op::PowerOff { node },
+        11 | 12 => Op::PowerOn { node },
+        13 => Op::Wipe { node },
+        14 => Op::Drop { node, count },
+        15 => Op::Repeat { node, count },
+        16 => Op::Late { node, count },
+        _ => Op::Clock { ms: *pick(dice, &[-60_000, -1_000, 1_000, 60_000, 3_600_000]) },
+    }
+}

@@ -1,0 +1,267 @@
+//! Applies decisions in order, makes them durable, and publishes snapshots.
+//!
+//! Decisions run one after another on the *tip*: the state with all earlier decisions applied, durable or not. What
+//! others read, and what is acknowledged, is the *published* state: everything in it is durable. Between the two lies
+//! one group commit.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use store::{Backend, Batch, StoreError};
+
+use crate::record::RecordError;
+use crate::snapshot::Snapshot;
+use crate::tx::Tx;
+
+/// A record that a commit wrote or deleted: table number and key.
+pub type Changed = (u8, String);
+
+/// Why a decision could not be made durable. Nothing of it is kept.
+#[derive(Debug)]
+pub enum DbError {
+    /// The store failed; the text says what to do.
+    Store(StoreError),
+    /// What is stored cannot be read.
+    Record(RecordError),
+}
+
+impl std::fmt::Display for DbError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DbError::Store(e) => e.fmt(f),
+            DbError::Record(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DbError {}
+
+type Listener = Box<dyn Fn(&Snapshot, &[Changed]) + Send + Sync>;
+
+#[cfg_attr(test, derive(Clone))]
+struct Pending {
+    /// Never used again, unlike the revision of a batch that failed.
+    sequence: u64,
+    snapshot: Snapshot,
+    changed: Vec<Changed>,
+}
+
+/// The state that decisions are made on: the last pending one, or the published one when nothing is pending.
+///
+/// Outcomes are heard in any order: a batch may be refused at once while those before it are still written, and a
+/// thread may be slow to say what it was told. Two things hold in any order. What is pending was decided on all that
+/// is pending before it, for each was decided on the tip. And what was decided on a failed batch fails in the store,
+/// for the store takes revisions one after another, each batch's is higher than that of what it was decided on, and
+/// a lower one is only handed in after the failure was heard, behind it.
+#[cfg_attr(test, derive(Clone))]
+struct Tip {
+    snapshot: Snapshot,
+    sequence: u64,
+    /// Submitted, outcome not yet heard, in order.
+    pending: VecDeque<Pending>,
+}
+
+impl Tip {
+    /// Puts a decision's writes on the tip; what must become durable.
+    fn push(&mut self, tx: Tx) -> Batch {
+        let revision = self.snapshot.revision + 1;
+        self.sequence += 1;
+        let (mut snapshot, writes, guards) = tx.finish();
+        snapshot.revision = revision;
+        let changed = writes.iter().map(|w| (w.table, w.key.clone())).collect();
+        self.snapshot = snapshot.clone();
+        self.pending.push_back(Pending { sequence: self.sequence, snapshot, changed });
+        Batch { revision, guards, writes }
+    }
+
+    /// A batch is durable, and so is all that it was decided on; what is to be published now, in order.
+    fn durable(&mut self, sequence: u64) -> Vec<Pending> {
+        let count = self.pending.partition_point(|pending| pending.sequence <= sequence);
+        self.pending.drain(..count).collect()
+    }
+
+    /// A batch failed: it and all decided on it are forgotten, those before it go on. One that is not pending was
+    /// forgotten already, with what it was decided on.
+    fn failed(&mut self, sequence: u64, published: impl FnOnce() -> Snapshot) {
+        let Ok(at) = self.pending.binary_search_by_key(&sequence, |pending| pending.sequence) else { return };
+        self.pending.truncate(at);
+        self.snapshot = self.pending.back().map_or_else(published, |pending| pending.snapshot.clone());
+    }
+}
+
+/// The control state: a store and its mirror in memory.
+pub struct Db {
+    backend: Arc<dyn Backend>,
+    tip: Mutex<Tip>,
+    published: RwLock<Snapshot>,
+    listeners: RwLock<Vec<Listener>>,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Db at revision {}", self.snapshot().revision)
+    }
+}
+
+impl Db {
+    /// Loads everything stored.
+    pub fn open(backend: Arc<dyn Backend>) -> Result<Arc<Db>, DbError> {
+        let loaded = backend.load().map_err(DbError::Store)?;
+        let mut snapshot = Snapshot { revision: loaded.revision, ..Snapshot::default() };
+        // One by one, so that what was read does not stay beside what it became.
+        for entry in loaded.entries {
+            snapshot
+                .apply(entry.table, &entry.key, entry.revision, Some(&entry.value))
+                .map_err(DbError::Record)?;
+        }
+        Ok(Arc::new(Db {
+            backend,
+            tip: Mutex::new(Tip { snapshot: snapshot.clone(), sequence: 0, pending: VecDeque::new() }),
+            published: RwLock::new(snapshot),
+            listeners: RwLock::new(Vec::new()),
+        }))
+    }
+
+    /// The last durable state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.published.read().unwrap_or_else(|p| p.into_inner()).clone()
+    }
+
+    /// Calls `listener` after each durable commit with the new state and what changed. It runs on the store's writer
+    /// thread and must only wake someone.
+    pub fn on_commit(&self, listener: impl Fn(&Snapshot, &[Changed]) + Send + Sync + 'static) {
+        self.listeners.write().unwrap_or_else(|p| p.into_inner()).push(Box::new(listener));
+    }
+
+    /// Runs a decision on the tip and waits until all it saw and wrote is durable. A decision that answers `Err`
+    /// writes nothing. The decision may be run once only here; with a shared store it is run again on conflict.
+    pub async fn decide<A, E>(
+        self: &Arc<Self>,
+        decision: impl FnOnce(&mut Tx) -> Result<A, E>,
+    ) -> Result<Result<A, E>, DbError> {
+        let (answer, ticket) = self.submit(decision);
+        ticket.await.map_err(DbError::Store)?;
+        Ok(answer)
+    }
+
+    /// As [`Db::decide`], blocking the thread.
+    pub fn decide_blocking<A, E>(
+        self: &Arc<Self>,
+        decision: impl FnOnce(&mut Tx) -> Result<A, E>,
+    ) -> Result<Result<A, E>, DbError> {
+        let (answer, ticket) = self.submit(decision);
+        ticket.wait().map_err(DbError::Store)?;
+        Ok(answer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tip> {
+        // A panicking decision leaves the tip as it was: nothing is written before it returns.
+        self.tip.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    fn submit<A, E>(
+        self: &Arc<Self>,
+        decision: impl FnOnce(&mut Tx) -> Result<A, E>,
+    ) -> (Result<A, E>, Durable) {
+        let mut tip = self.lock();
+        let mut tx = Tx::new(tip.snapshot.clone());
+        let answer = decision(&mut tx);
+        let batch = if answer.is_ok() && !tx.is_empty() {
+            tip.push(tx)
+        } else if tip.pending.is_empty() {
+            return (answer, Durable(None));
+        } else {
+            // What it read may not be durable yet: an empty batch waits for those before it.
+            let nothing = Tx::new(tip.snapshot.clone());
+            tip.push(nothing)
+        };
+        let sequence = tip.sequence;
+        // Submitted under the lock: the order of revisions is the order of submission.
+        let ticket = self.backend.commit(batch);
+        // Without it: the ticket may be resolved already, and the callback takes the lock.
+        drop(tip);
+        let slot = Arc::new(Slot::default());
+        let (db, done) = (self.clone(), slot.clone());
+        ticket.on_done(move |result| {
+            db.finished(sequence, result.is_ok());
+            done.complete(result.map(|_| ()));
+        });
+        (answer, Durable(Some(slot)))
+    }
+
+    /// The store has told a batch's outcome: publishes what became durable, forgets what failed.
+    fn finished(&self, sequence: u64, durable: bool) {
+        let mut tip = self.lock();
+        if !durable {
+            tip.failed(sequence, || self.snapshot());
+            return;
+        }
+        let done = tip.durable(sequence);
+        let Some(last) = done.last() else { return };
+        *self.published.write().unwrap_or_else(|p| p.into_inner()) = last.snapshot.clone();
+        drop(tip);
+        let listeners = self.listeners.read().unwrap_or_else(|p| p.into_inner());
+        for pending in done.iter().filter(|p| !p.changed.is_empty()) {
+            for listener in listeners.iter() {
+                listener(&pending.snapshot, &pending.changed);
+            }
+        }
+    }
+}
+
+type Outcome = Result<(), StoreError>;
+
+#[derive(Default)]
+struct Slot {
+    state: Mutex<(Option<Outcome>, Option<std::task::Waker>)>,
+    done: std::sync::Condvar,
+}
+
+impl Slot {
+    fn complete(&self, outcome: Outcome) {
+        let mut state = self.state.lock().unwrap_or_else(|p| p.into_inner());
+        state.0 = Some(outcome);
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+        self.done.notify_all();
+    }
+}
+
+/// Resolves once a decision's batch is durable *and published*: who is answered reads what he wrote.
+struct Durable(Option<Arc<Slot>>);
+
+impl Durable {
+    fn wait(self) -> Outcome {
+        let Some(slot) = self.0 else { return Ok(()) };
+        let mut state = slot.state.lock().unwrap_or_else(|p| p.into_inner());
+        loop {
+            if let Some(outcome) = state.0.take() {
+                return outcome;
+            }
+            state = slot.done.wait(state).unwrap_or_else(|p| p.into_inner());
+        }
+    }
+}
+
+impl Future for Durable {
+    type Output = Outcome;
+
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Outcome> {
+        let Some(slot) = &self.0 else { return std::task::Poll::Ready(Ok(())) };
+        let mut state = slot.state.lock().unwrap_or_else(|p| p.into_inner());
+        match state.0.take() {
+            Some(outcome) => std::task::Poll::Ready(outcome),
+            None => {
+                state.1 = Some(context.waker().clone());
+                std::task::Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
