@@ -15,6 +15,7 @@ mod files;
 mod host;
 mod hosts;
 mod images;
+mod lanes;
 mod log_sink;
 mod logs;
 mod networks;
