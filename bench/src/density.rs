@@ -52,7 +52,9 @@ pub fn run() -> Result<Report, String> {
     for (mode, count) in MODES {
         let mut server = Roadstead::start()?;
         image::put(&mut server.client("ecr"), "idle", &layer)?;
-        report.row(measure(&mut server, mode, count.min(most))?);
+        let row = measure(&mut server, mode, count.min(most))?;
+        eprintln!("{}", row.join(", "));
+        report.row(row);
     }
     report.row(podman(folder.path(), &layer, PODMAN.min(most))?);
     report.note(
@@ -349,8 +351,10 @@ fn podman(folder: &Path, layer: &[u8], count: usize) -> Result<Vec<String>, Stri
         if output.status.success() { Ok(()) } else { Err(format!("podman {arguments:?}: {said}")) }
     };
     podman(&["import", "--change", "ENTRYPOINT=[\"/idle\"]", &tar.display().to_string(), "idle:1"])?;
-    let run =
-        ["run", "--detach", "--network", "none", "--memory", "6m", "--log-driver", "k8s-file", "idle:1"];
+    // Limits that podman need not raise: not every machine's root may.
+    let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+    let run = ["run", "--detach", "--network", "none", "--memory", "6m", "--log-driver", "k8s-file"];
+    let run = [&run[..], &limits, &["idle:1"]].concat();
     podman(&run)?;
     let before = BTreeSet::from_iter(processes_here("conmon"));
     let (available, cpu) = (meminfo("MemAvailable"), children_cpu());

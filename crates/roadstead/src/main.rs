@@ -34,6 +34,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Whatever the user's own is: what is made for containers is for all their users, and they begin with this one, as
     // under runc. What is for root alone is made so by name.
