@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::install;
 use crate::process::memory_of;
 use crate::report::Report;
 use crate::roadstead::Roadstead;
+use crate::{image, install};
 
-mod image;
+mod idle;
 
 /// How many are live at once. `awsvpc` tasks share a subnet's bridge, of which the kernel lets 1,023 be members.
 const MODES: [(&str, usize); 3] = [("none", 2_500), ("host", 500), ("awsvpc", 500)];
@@ -24,10 +24,11 @@ const PODMAN: usize = 50;
 const STARTING: i64 = 40;
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
-/// Installs the peer.
+/// Installs the peer, and what pushes the image.
 pub fn prepare() -> Result<(), String> {
     install::apt("podman", "podman")?;
-    install::apt("crun", "crun")
+    install::apt("crun", "crun")?;
+    install::apt("skopeo", "skopeo")
 }
 
 /// The benchmark. `ROADSTEAD_BENCH_TASKS` asks for so many tasks at most.
@@ -35,8 +36,13 @@ pub fn run() -> Result<Report, String> {
     let asked = std::env::var("ROADSTEAD_BENCH_TASKS").ok().and_then(|text| text.parse().ok());
     let most = asked.unwrap_or(usize::MAX);
     let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
-    let program = image::build(folder.path())?;
-    let layer = image::layer(&program)?;
+    let layer = idle::layer(&idle::build(folder.path())?)?;
+    let layout = image::layout(
+        &folder.path().join("image"),
+        std::slice::from_ref(&layer),
+        &json!({"Entrypoint": ["/idle"]}),
+    );
+    let layout = layout.map_err(|error| format!("the image: {error}"))?;
     let mut report = Report::new(&[
         "per idle task",
         "live at once",
@@ -51,7 +57,7 @@ pub fn run() -> Result<Report, String> {
     ]);
     for (mode, count) in MODES {
         let mut server = Roadstead::start()?;
-        image::put(&mut server.client("ecr"), "idle", &layer)?;
+        image::push("idle", &layout)?;
         let row = measure(&mut server, mode, count.min(most))?;
         eprintln!("{}", row.join(", "));
         report.row(row);
@@ -149,7 +155,7 @@ fn register(server: &Roadstead, mode: &str) -> Result<(), String> {
         "requiresCompatibilities": ["EC2"],
         "networkMode": mode,
         "containerDefinitions":
-            [{"name": "idle", "image": "localhost:4566/idle:1", "cpu": 2, "memory": 6, "stopTimeout": 10}],
+            [{"name": "idle", "image": image::reference("idle"), "cpu": 2, "memory": 6, "stopTimeout": 10}],
     });
     server.client("ecs").json("RegisterTaskDefinition", &definition).map(drop)
 }

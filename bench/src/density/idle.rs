@@ -1,14 +1,7 @@
-//! An image of one static program that costs as little as a container can: it waits for SIGTERM and ends.
+//! A static program that costs as little as a container can: it waits for SIGTERM and ends.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-
-use crate::client::Client;
 
 /// No library, no allocation: the kernel's page tables are most of what it has.
 const SOURCE: &str = r#"
@@ -81,60 +74,4 @@ pub fn layer(program: &Path) -> Result<Vec<u8>, String> {
     header.set_mode(0o755);
     tar.append_data(&mut header, "idle", &bytes[..]).map_err(|error| error.to_string())?;
     tar.into_inner().map_err(|error| error.to_string())
-}
-
-/// Puts an image of one layer into a new repository, by the API that `docker push` ends up in.
-pub fn put(client: &mut Client, repository: &str, layer: &[u8]) -> Result<(), String> {
-    client.json("CreateRepository", &json!({"repositoryName": repository}))?;
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Entrypoint": ["/idle"]},
-        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
-    });
-    let config = config.to_string();
-    upload(client, repository, config.as_bytes())?;
-    upload(client, repository, layer)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": digest(config.as_bytes()),
-            "size": config.len(),
-        },
-        "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": digest(layer),
-            "size": layer.len(),
-        }],
-    });
-    let image = json!({
-        "repositoryName": repository,
-        "imageTag": "1",
-        "imageManifest": manifest.to_string(),
-        "imageManifestMediaType": "application/vnd.oci.image.manifest.v1+json",
-    });
-    client.json("PutImage", &image).map(drop)
-}
-
-fn upload(client: &mut Client, repository: &str, blob: &[u8]) -> Result<(), String> {
-    let begun = client.json("InitiateLayerUpload", &json!({"repositoryName": repository}))?;
-    let upload: &Value = &begun["uploadId"];
-    let part = json!({
-        "repositoryName": repository,
-        "uploadId": upload,
-        "partFirstByte": 0,
-        "partLastByte": blob.len() - 1,
-        "layerPartBlob": STANDARD.encode(blob),
-    });
-    client.json("UploadLayerPart", &part)?;
-    let whole = json!({"repositoryName": repository, "uploadId": upload, "layerDigests": [digest(blob)]});
-    client.json("CompleteLayerUpload", &whole).map(drop)
-}
-
-fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
 }
