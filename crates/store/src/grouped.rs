@@ -148,7 +148,9 @@ impl Backend for Grouped {
     fn close(&self) -> Result<()> {
         locked(&self.shared.queue).closing = true;
         self.shared.filled.notify_all();
-        let writer = locked(&self.writer).take();
+        // What it tells its listeners may drop the store: the writer cannot wait for itself.
+        let is_other = |writer: &JoinHandle<()>| writer.thread().id() != std::thread::current().id();
+        let writer = locked(&self.writer).take().filter(is_other);
         match writer.map(JoinHandle::join) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(_)) => Err(StoreError::Corrupt { what: "the writer thread panicked".into() }),
