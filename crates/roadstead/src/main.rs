@@ -20,7 +20,6 @@ mod log_sink;
 mod logs;
 mod networks;
 mod node;
-mod origin;
 mod own_api;
 mod reconcile;
 mod running;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use wire::origin::is_of_this_machine;
 
 use crate::drained::Drained;
-use crate::origin::is_of_this_machine;
 use crate::serve::{Body, json as answer_json};
 use crate::server::Server;
 

@@ -133,7 +133,7 @@ async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Response<Bod
         let path = path.to_owned();
         return crate::own_api::answer(&server, &path, Request::from_parts(parts, body)).await;
     }
-    if server.loopback && !crate::origin::is_of_this_machine(&parts.headers, &parts.uri) {
+    if server.loopback && !wire::origin::is_of_this_machine(&parts.headers, &parts.uri) {
         return wire::refuse(&parts, not_for_web_pages(), &server.request_id()).map(whole);
     }
     let answer = match server.bodies.read(&parts, body).await {

@@ -2,6 +2,9 @@
 
 use http::{HeaderMap, Uri};
 
+/// What AWS's clients make of `localhost` for DiscoverInstances, whose host name has the prefix `data-`.
+pub const DATA_PLANE_NAME: &str = "data-localhost";
+
 /// A page of another origin that sends a request has its browser name that origin; a page can also have a name of its
 /// own resolve to loopback, and then names that.
 pub fn is_of_this_machine(headers: &HeaderMap, uri: &Uri) -> bool {
@@ -16,10 +19,14 @@ fn names_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
         None => uri.authority().cloned(),
     };
     let Some(authority): Option<http::uri::Authority> = authority else { return false };
+    // A host and a port, and nothing that would have to be understood (`user@`, a port of letters).
+    let after = authority.as_str().strip_prefix(authority.host());
+    if !after.is_some_and(|after| after.bytes().all(|byte| byte == b':' || byte.is_ascii_digit())) {
+        return false;
+    }
     let name = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
     name == "localhost"
-        // What AWS's clients make of it for DiscoverInstances.
-        || name == crate::hosts::DATA_PLANE_NAME
+        || name == DATA_PLANE_NAME
         || name.ends_with(".localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -45,7 +52,15 @@ mod tests {
                 assert!(!is_of_this_machine(&of(&[("host", host), (header, "null")])), "{host}, {header}");
             }
         }
-        for host in ["evil.example:4566", "192.0.2.1", "localhost.evil.example", "localhost:x:y", ""] {
+        for host in [
+            "evil.example:4566",
+            "192.0.2.1",
+            "localhost.evil.example",
+            "localhost:x:y",
+            "localhost:456v",
+            "evil.example@localhost",
+            "",
+        ] {
             assert!(!is_of_this_machine(&of(&[("host", host)])), "{host}");
         }
         assert!(!is_of_this_machine(&HeaderMap::new()));
