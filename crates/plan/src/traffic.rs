@@ -28,20 +28,17 @@ enum Deed {
     Deregistered(String),
 }
 
-/// Takes one step with each of these groups.
+/// Takes one step with each of these groups. Answers when each is to be looked at again.
 pub fn reconcile<'a>(
     tx: &mut Tx,
     ids: &mut Ids,
     now_ms: TimeMs,
     keys: impl IntoIterator<Item = &'a str>,
-) -> Next {
+) -> Vec<Next> {
     let mut told = Told::new();
-    let mut next = Next::IDLE;
-    for key in keys {
-        next = next.or(one(tx, ids, now_ms, key, &mut told));
-    }
+    let again = keys.into_iter().map(|key| one(tx, ids, now_ms, key, &mut told)).collect();
     tell(tx, ids, now_ms, told);
-    next
+    again
 }
 
 fn one(tx: &mut Tx, ids: &mut Ids, now_ms: TimeMs, key: &str, told: &mut Told) -> Next {
@@ -162,22 +159,17 @@ pub fn remove_all(tx: &mut Tx, key: &str, now_ms: TimeMs) {
     });
 }
 
-/// Deletes targets that a caller deregistered (rather than a stopping task) once they are drained.
-pub fn sweep_targets<'a>(tx: &mut Tx, now_ms: TimeMs, keys: impl IntoIterator<Item = &'a str>) -> Next {
-    let mut next = Next::IDLE;
-    for key in keys {
-        let Some(target) = tx.get::<Target>(key) else { continue };
-        let Some(since) = target.draining_since_ms else { continue };
-        let delay_s =
-            (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
-        let ends = since + i64::from(delay_s) * 1000;
-        if target.drained || ends <= now_ms {
-            tx.delete::<Target>(key);
-        } else {
-            next = next.or(Next::at(ends));
-        }
+/// Deletes a target that a caller deregistered (rather than a stopping task) once it is drained.
+pub fn sweep_target(tx: &mut Tx, now_ms: TimeMs, key: &str) -> Next {
+    let Some(target) = tx.get::<Target>(key) else { return Next::IDLE };
+    let Some(since) = target.draining_since_ms else { return Next::IDLE };
+    let delay_s = (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
+    let ends = since + i64::from(delay_s) * 1000;
+    if target.drained || ends <= now_ms {
+        tx.delete::<Target>(key);
+        return Next::IDLE;
     }
-    next
+    Next::at(ends)
 }
 
 fn owned<T: state::Record>(tx: &Tx, key: &str) -> Vec<std::sync::Arc<T>>

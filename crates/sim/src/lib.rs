@@ -21,6 +21,7 @@ mod runtime;
 mod script;
 mod settle;
 mod soak;
+mod targets;
 mod world;
 
 pub use bug::Bug;
