@@ -1,10 +1,9 @@
 //! The API as its callers see it: a call is read by the model, validated, handled, and written if it is not refused.
 
 use aws::{BlobStore, Call, Caller, LogPage, LogQuery, LogStore, Secrets, Site};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use state::{Scope, TimeMs};
-use wire::model::{Model, ShapeId};
-use wire::protocol::json;
+use wire::model::{Kind, Model, ShapeId};
 use wire::{Fault, Value};
 
 use crate::world::World;
@@ -50,7 +49,7 @@ impl World {
             handler(&mut call, value)
         });
         self.api = Some(api);
-        answer.map(|output| known.output.map_or(Json::Null, |shape| write(model, shape, &output)))
+        answer.map(|output| known.output.map_or(Json::Null, |shape| write(model, shape, output)))
     }
 
     /// A call that the world is built with: it must be taken.
@@ -60,19 +59,52 @@ impl World {
     }
 }
 
-/// An input from JSON with the model's names, as the JSON protocols have it.
-fn read(model: &Model, shape: ShapeId, input: &Json) -> Value {
-    let read = json::read_value(model, shape, None, input.clone());
-    let read = read.unwrap_or_else(|fault| panic!("{input}: {fault}"));
-    assert!(read.unknown.is_empty(), "there is no {:?} in {input}", read.unknown);
-    read.value
+/// A value of a shape, from JSON with the model's names.
+fn read(model: &Model, id: ShapeId, json: &Json) -> Value {
+    let shape = model.shape(id);
+    match (&shape.kind, json) {
+        (_, Json::Null) => Value::Null,
+        (Kind::Structure(members), Json::Object(fields)) => {
+            let known = |name: &String| members.iter().any(|member| member.name == *name);
+            assert!(fields.keys().all(known), "{} has not all members of {json}", shape.name);
+            let one =
+                |name: &str, shape| fields.get(name).map_or(Value::Null, |json| read(model, shape, json));
+            Value::Struct(members.iter().map(|member| one(&member.name, member.shape)).collect())
+        }
+        (Kind::List(entry), Json::Array(items)) => {
+            Value::List(items.iter().map(|item| read(model, entry.shape, item)).collect())
+        }
+        (Kind::Map(_, entry), Json::Object(fields)) => Value::Map(
+            fields.iter().map(|(key, item)| (key.clone(), read(model, entry.shape, item))).collect(),
+        ),
+        (Kind::String, Json::String(text)) => Value::Str(text.clone()),
+        (Kind::Boolean, Json::Bool(truth)) => Value::Bool(*truth),
+        (Kind::Integer | Kind::Long, Json::Number(number)) => {
+            Value::Int(number.as_i64().expect("a whole number"))
+        }
+        (_, other) => panic!("{} cannot be {other}", shape.name),
+    }
 }
 
-/// An output as JSON with the model's names.
-fn write(model: &Model, shape: ShapeId, output: &Value) -> Json {
-    let mut bytes = Vec::new();
-    json::write_value(model, shape, None, output, &mut bytes);
-    serde_json::from_slice(&bytes).expect("what is written is JSON")
+/// JSON with the model's names, from a value of a shape. Absent members are left out.
+fn write(model: &Model, id: ShapeId, value: Value) -> Json {
+    match (&model.shape(id).kind, value) {
+        (Kind::Structure(members), Value::Struct(fields)) => {
+            let shown = members.iter().zip(fields).filter(|(_, field)| !field.is_null());
+            Json::Object(shown.map(|(m, field)| (m.name.clone(), write(model, m.shape, field))).collect())
+        }
+        (Kind::List(entry), Value::List(items)) => {
+            items.into_iter().map(|item| write(model, entry.shape, item)).collect()
+        }
+        (Kind::Map(_, entry), Value::Map(fields)) => Json::Object(
+            fields.into_iter().map(|(key, item)| (key, write(model, entry.shape, item))).collect(),
+        ),
+        (_, Value::Bool(truth)) => json!(truth),
+        (_, Value::Int(number)) => json!(number),
+        (_, Value::Float(number)) => json!(number),
+        (_, Value::Str(text)) => json!(text),
+        (_, _) => Json::Null,
+    }
 }
 
 /// Doors that no operation used here opens.
