@@ -18,6 +18,9 @@ use crate::{Next, events};
 /// How long until a registration that could not be made is tried again.
 const RETRY_MS: i64 = 1_000;
 
+/// So long the balancer has at least to hear that a target drains.
+const HEARD_MS: i64 = 1_000;
+
 /// What was done, for the events of services: (service key, what) → how many.
 type Told = BTreeMap<(String, Deed), usize>;
 
@@ -126,9 +129,7 @@ fn deactivate(tx: &mut Tx, now_ms: TimeMs, key: &str, group: &ContainerGroup, to
             count(told, group, Deed::Deregistered(target.target_group_arn.clone()));
         }
         let since = target.draining_since_ms.unwrap_or(now_ms);
-        let delay_s =
-            (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
-        let ends = since + i64::from(delay_s) * 1000;
+        let ends = drain_ends(tx, &target, since);
         if over || target.drained || ends <= now_ms {
             tx.delete::<Target>(&target_key);
             continue;
@@ -144,6 +145,14 @@ fn deactivate(tx: &mut Tx, now_ms: TimeMs, key: &str, group: &ContainerGroup, to
         tx.update::<ContainerGroup>(key, |group| group.traffic.deactivated_at_ms = Some(now_ms));
     }
     next
+}
+
+/// When the balancer is waited for no longer. Not at once, even where the delay is 0: it has to hear that the target drains
+/// before the task is told to stop, or it would send new requests to it.
+fn drain_ends(tx: &Tx, target: &Target, since_ms: TimeMs) -> TimeMs {
+    let group = tx.get::<TargetGroup>(&target.target_group_arn);
+    let delay_ms = group.map_or(0, |group| i64::from(group.deregistration_delay_s()) * 1000);
+    since_ms + delay_ms.max(HEARD_MS)
 }
 
 /// Removes a group's targets and names at once: nothing of it is left.
@@ -163,8 +172,7 @@ pub fn remove_all(tx: &mut Tx, key: &str, now_ms: TimeMs) {
 pub fn sweep_target(tx: &mut Tx, now_ms: TimeMs, key: &str) -> Next {
     let Some(target) = tx.get::<Target>(key) else { return Next::IDLE };
     let Some(since) = target.draining_since_ms else { return Next::IDLE };
-    let delay_s = (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
-    let ends = since + i64::from(delay_s) * 1000;
+    let ends = drain_ends(tx, &target, since);
     if target.drained || ends <= now_ms {
         tx.delete::<Target>(key);
         return Next::IDLE;

@@ -56,11 +56,13 @@ impl Balancer {
             if in_use != view.in_use {
                 (view.in_use, self.news) = (in_use, true);
             }
-            if let Some(since_ms) = target.draining_since_ms.filter(|_| view.draining_until_ms.is_none()) {
+            if let Some(since_ms) = target.draining_since_ms {
+                // The delay may be changed while it drains.
                 let delay_ms = i64::from(group.deregistration_delay_s()) * 1000;
-                view.draining_until_ms = Some(since_ms + delay_ms);
-                view.quiet_at_ms = now_ms + between(dice, 0, IN_FLIGHT_MS_MAX);
-                self.news = true;
+                if view.draining_until_ms.replace(since_ms + delay_ms).is_none() {
+                    view.quiet_at_ms = now_ms + between(dice, 0, IN_FLIGHT_MS_MAX);
+                    self.news = true;
+                }
             }
             // The same address may be registered again while it drains.
             if target.draining_since_ms.is_none() && view.draining_until_ms.is_some() {
