@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::install;
 use crate::process::memory_of;
 use crate::report::Report;
 use crate::roadstead::Roadstead;
+use crate::{image, install};
 
-mod image;
+mod idle;
 
 /// How many are live at once. `awsvpc` tasks share a subnet's bridge, of which the kernel lets 1,023 be members.
 const MODES: [(&str, usize); 3] = [("none", 2_500), ("host", 500), ("awsvpc", 500)];
@@ -24,10 +24,11 @@ const PODMAN: usize = 50;
 const STARTING: i64 = 40;
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
-/// Installs the peer.
+/// Installs the peer, and what pushes the image.
 pub fn prepare() -> Result<(), String> {
     install::apt("podman", "podman")?;
-    install::apt("crun", "crun")
+    install::apt("crun", "crun")?;
+    install::apt("skopeo", "skopeo")
 }
 
 /// The benchmark. `ROADSTEAD_BENCH_TASKS` asks for so many tasks at most.
@@ -35,8 +36,13 @@ pub fn run() -> Result<Report, String> {
     let asked = std::env::var("ROADSTEAD_BENCH_TASKS").ok().and_then(|text| text.parse().ok());
     let most = asked.unwrap_or(usize::MAX);
     let folder = tempfile::tempdir().map_err(|error| format!("a temporary folder: {error}"))?;
-    let program = image::build(folder.path())?;
-    let layer = image::layer(&program)?;
+    let layer = idle::layer(&idle::build(folder.path())?)?;
+    let layout = image::layout(
+        &folder.path().join("image"),
+        std::slice::from_ref(&layer),
+        &json!({"Entrypoint": ["/idle"]}),
+    );
+    let layout = layout.map_err(|error| format!("the image: {error}"))?;
     let mut report = Report::new(&[
         "per idle task",
         "live at once",
@@ -51,8 +57,10 @@ pub fn run() -> Result<Report, String> {
     ]);
     for (mode, count) in MODES {
         let mut server = Roadstead::start()?;
-        image::put(&mut server.client("ecr"), "idle", &layer)?;
-        report.row(measure(&mut server, mode, count.min(most))?);
+        image::push("idle", &layout)?;
+        let row = measure(&mut server, mode, count.min(most))?;
+        eprintln!("{}", row.join(", "));
+        report.row(row);
     }
     report.row(podman(folder.path(), &layer, PODMAN.min(most))?);
     report.note(
@@ -147,7 +155,7 @@ fn register(server: &Roadstead, mode: &str) -> Result<(), String> {
         "requiresCompatibilities": ["EC2"],
         "networkMode": mode,
         "containerDefinitions":
-            [{"name": "idle", "image": "localhost:4566/idle:1", "cpu": 2, "memory": 6, "stopTimeout": 10}],
+            [{"name": "idle", "image": image::reference("idle"), "cpu": 2, "memory": 6, "stopTimeout": 10}],
     });
     server.client("ecs").json("RegisterTaskDefinition", &definition).map(drop)
 }
@@ -349,8 +357,10 @@ fn podman(folder: &Path, layer: &[u8], count: usize) -> Result<Vec<String>, Stri
         if output.status.success() { Ok(()) } else { Err(format!("podman {arguments:?}: {said}")) }
     };
     podman(&["import", "--change", "ENTRYPOINT=[\"/idle\"]", &tar.display().to_string(), "idle:1"])?;
-    let run =
-        ["run", "--detach", "--network", "none", "--memory", "6m", "--log-driver", "k8s-file", "idle:1"];
+    // Limits that podman need not raise: not every machine's root may.
+    let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+    let run = ["run", "--detach", "--network", "none", "--memory", "6m", "--log-driver", "k8s-file"];
+    let run = [&run[..], &limits, &["idle:1"]].concat();
     podman(&run)?;
     let before = BTreeSet::from_iter(processes_here("conmon"));
     let (available, cpu) = (meminfo("MemAvailable"), children_cpu());

@@ -71,21 +71,8 @@ impl Docker {
 
     /// The command that runs a container of the image `first` in a network mode.
     pub fn run(&self, network: &str, told: &Path) -> Vec<String> {
-        let mount = format!("{}:/told", told.display());
-        let command = [
-            "docker",
-            "-H",
-            &self.socket,
-            "run",
-            "-d",
-            "--rm",
-            "--network",
-            network,
-            "-v",
-            &mount,
-            "first:1",
-        ];
-        command.map(str::to_owned).to_vec()
+        let docker = ["docker", "-H", &self.socket].map(str::to_owned);
+        run(docker.to_vec(), network, told, &["first:1"])
     }
 }
 
@@ -117,22 +104,15 @@ impl Podman {
 
     /// The command that runs a container of the image `first` in a network mode.
     pub fn run(&self, network: &str, told: &Path) -> Vec<String> {
-        let mut command = self.command();
-        let mount = format!("{}:/told", told.display());
-        let run = [
-            "run",
-            "-d",
-            "--rm",
-            "--network",
-            network,
-            "-v",
-            &mount,
-            "--ulimit=nofile=1024:1024",
-            "--ulimit=nproc=1024:1024",
-            "--pull=never",
-            "docker.io/library/first:1",
-        ];
-        command.extend(run.map(str::to_owned));
-        command
+        let options = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--pull=never"];
+        run(self.command(), network, told, &[&options[..], &["docker.io/library/first:1"]].concat())
     }
+}
+
+/// How both run a container: in the background, and gone when it has ended.
+fn run(mut engine: Vec<String>, network: &str, told: &Path, rest: &[&str]) -> Vec<String> {
+    let mount = format!("{}:/told", told.display());
+    let options = ["run", "-d", "--rm", "--network", network, "-v", &mount];
+    engine.extend(options.iter().chain(rest).map(|argument| (*argument).to_owned()));
+    engine
 }

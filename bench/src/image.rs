@@ -1,4 +1,5 @@
-//! The image that tasks run: one static program, pushed into Roadstead's registry as any user does it.
+//! The images that tasks run, made here, for nothing is pulled, and pushed into registries as any user does it (OCI
+//! Image Format Specification 1.1).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,13 +50,46 @@ pub fn first(folder: &Path) -> Result<PathBuf, String> {
         header.set_size(0);
         header.set_mode(0o755);
         layer.append_data(&mut header, SOCKET_FOLDER.trim_start_matches('/'), std::io::empty())?;
-        layout(&folder.join("first"), &[layer.into_inner()?], &["/first"])
+        layout(&folder.join("first"), &[layer.into_inner()?], &json!({"Entrypoint": ["/first"]}))
     };
     made().map_err(|error| format!("the image: {error}"))
 }
 
-/// Writes an image of uncompressed layers as an OCI layout; its folder.
-pub fn layout(folder: &Path, layers: &[Vec<u8>], entrypoint: &[&str]) -> std::io::Result<PathBuf> {
+/// The image of busybox and nothing else, as an OCI layout made in a folder; the layout's folder.
+pub fn busybox(folder: &Path) -> Result<PathBuf, String> {
+    let config = json!({"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]});
+    let made = busybox_layer().and_then(|layer| layout(&folder.join("busybox"), &[layer], &config));
+    made.map_err(|error| format!("an image of busybox: {error}"))
+}
+
+/// A root filesystem with busybox as the commands that the benchmark's containers use.
+fn busybox_layer() -> std::io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut entry = |path: &str, kind: tar::EntryType, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(content.len() as u64);
+        header.set_mtime(0);
+        header.set_cksum();
+        tar.append_data(&mut header, path, content)
+    };
+    for folder in ["bin/", "etc/", "proc/", "tmp/"] {
+        entry(folder, tar::EntryType::Directory, b"")?;
+    }
+    entry("etc/passwd", tar::EntryType::Regular, b"root:x:0:0:root:/:/bin/sh\n")?;
+    entry("etc/group", tar::EntryType::Regular, b"root:x:0:\n")?;
+    let busybox = std::fs::read("/bin/busybox")?;
+    for command in ["sh", "mkdir", "httpd"] {
+        entry(&format!("bin/{command}"), tar::EntryType::Regular, &busybox)?;
+    }
+    tar.into_inner()
+}
+
+/// Writes an image of uncompressed layers, run as `config` says, as an OCI layout; its folder.
+pub fn layout(folder: &Path, layers: &[Vec<u8>], config: &Value) -> std::io::Result<PathBuf> {
     let blobs = folder.join("blobs/sha256");
     std::fs::create_dir_all(&blobs)?;
     let write = |media_type: &str, bytes: &[u8]| -> std::io::Result<Value> {
@@ -68,7 +102,7 @@ pub fn layout(folder: &Path, layers: &[Vec<u8>], entrypoint: &[&str]) -> std::io
     let diff_ids: Vec<&Value> = of_layers.iter().map(|layer| &layer["digest"]).collect();
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": {"Entrypoint": entrypoint}, "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "config": config, "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = write("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";

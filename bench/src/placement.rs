@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use state::node::{Capacity, Node};
 use state::{Db, Ids};
+use store::Backend;
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -166,7 +167,8 @@ fn prepared(nodes: usize) -> Result<TempDir, String> {
 }
 
 fn write_nodes(store: &Path, nodes: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let db = Db::open(Arc::new(store::embedded(store)?))?;
+    let records = Arc::new(store::embedded(store)?);
+    let db = Db::open(records.clone())?;
     let mut ids = Ids::new(1);
     db.decide_blocking(|tx| {
         for n in 0..nodes {
@@ -187,7 +189,8 @@ fn write_nodes(store: &Path, nodes: usize) -> Result<(), Box<dyn std::error::Err
         }
         Ok::<_, std::convert::Infallible>(())
     })??;
-    Ok(())
+    // The server opens the same folder: it must be free by then, whoever else still holds the state.
+    Ok(records.close()?)
 }
 
 /// The one that this machine is not.
@@ -337,10 +340,12 @@ fn list_all(server: &Roadstead) -> Result<(Vec<u128>, Duration), String> {
     Ok((ids, server.process.cpu() - cpu))
 }
 
-/// Removes what a server left on the machine. Its tasks would never end, for nobody runs them: they go first.
+/// Removes what a server left on the machine. Its tasks would never end, for nobody runs them: the records go first, and
+/// an empty store takes their place, by which the data directory is known.
 fn discard(folder: TempDir) -> Result<(), String> {
     let store = folder.path().join("data").join("store");
     std::fs::remove_dir_all(&store).map_err(|error| format!("{}: {error}", store.display()))?;
+    store::embedded(&store).and_then(|empty| empty.close()).map_err(|error| error.to_string())?;
     Roadstead::remove(folder);
     Ok(())
 }

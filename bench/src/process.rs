@@ -108,6 +108,12 @@ pub fn tree(root: u32) -> Vec<u32> {
     all
 }
 
+/// The command line of a process.
+pub fn name_of(pid: u32) -> String {
+    let read = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    read.trim_end_matches('\0').replace('\0', " ")
+}
+
 /// CPU time of a process, its ended threads included, and of its children that ended and were waited for. Its own part
 /// is exact, its children's counted in ticks of 1/100 s (fields 16 and 17 of proc_pid_stat(5)).
 pub fn cpu_of(pid: u32) -> Duration {

@@ -13,7 +13,6 @@ use crate::roadstead::Roadstead;
 
 mod balancer;
 mod changes;
-mod image;
 mod origin;
 mod peers;
 mod wrk;

@@ -71,7 +71,7 @@ pub fn run() -> Result<Report, String> {
     for round in 0..SKOPEO_ROUNDS {
         data[..8].copy_from_slice(&(1000 + round as u64).to_le_bytes());
         let layout = folder.path().join(format!("layout{round}"));
-        image::layout(&layout, &[layer(&data)?], &["/none"])
+        image::layout(&layout, &[layer(&data)?], &json!({"Entrypoint": ["/none"]}))
             .map_err(|error| format!("the image: {error}"))?;
         for (at, registry) in registries.iter().enumerate() {
             let name = format!("localhost:{}/bench:{round}", registry.port);

@@ -38,9 +38,14 @@ impl Roadstead {
         options: &[&str],
         patience: Duration,
     ) -> Result<Roadstead, String> {
+        let log = folder.path().join("log");
+        let said = |why: String| {
+            format!("{why}; the server said: {}", std::fs::read_to_string(&log).unwrap_or_default().trim())
+        };
         let mut server = Roadstead::launch(folder, options)?;
-        server.process.wait_for_port(PORT, patience)?;
-        server.client("sts").call("GetCallerIdentity", "Action=GetCallerIdentity&Version=2011-06-15")?;
+        server.process.wait_for_port(PORT, patience).map_err(said)?;
+        let who = "Action=GetCallerIdentity&Version=2011-06-15";
+        server.client("sts").call("GetCallerIdentity", who).map_err(said)?;
         Ok(server)
     }
 

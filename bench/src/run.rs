@@ -162,7 +162,8 @@ impl Calm {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        Err(format!("{} processes more than before are left", processes() - self.0))
+        let names: Vec<String> = tree(std::process::id()).into_iter().map(crate::process::name_of).collect();
+        Err(format!("{} processes are left, not {}: {}", names.len(), self.0, names.join(", ")))
     }
 }
 

@@ -96,7 +96,9 @@ fn write_rate(writers: usize, duration: Duration, write_one: WriteOne) -> Result
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let write = || -> Result<(), StoreError> {
         while !stop.load(Ordering::Relaxed) {
-            write_one(batch(0, done.fetch_add(1, Ordering::Relaxed) % KEYS))?;
+            // A value like the one before it is one that SQLite does not write.
+            let n = done.fetch_add(1, Ordering::Relaxed);
+            write_one(batch(n, n % KEYS))?;
         }
         Ok(())
     };

@@ -98,7 +98,8 @@ def test_a_killed_container_loses_no_more_than_it_was_serving(roadstead, ecs, ne
         balancer.healthy(2)
         time.sleep(0.5)
     assert len(load.failed) <= len(load.threads), load.failed
-    assert set(load.failed) <= {502}, load.failed
+    # A head that was passed on already cannot become a 502: its body ends short.
+    assert all(failed == 502 or "IncompleteRead" in str(failed) for failed in load.failed), load.failed
     assert load.count > 50
     assert describe(ecs, victim)["stopCode"] == "EssentialContainerExited"
     # Stopped by its user, a task is drained first.

@@ -224,7 +224,9 @@ def test_a_deployment_goes_on_after_a_crash_of_roadstead(roadstead, ecs, network
         roadstead.kill()
         roadstead.start()
         after = service(ecs, "crash")
-        assert [d["id"] for d in after["deployments"]] == [d["id"] for d in before["deployments"]]
+        # The same deployments, but that the last of the old tasks may have gone meanwhile.
+        ids, earlier = ([d["id"] for d in told["deployments"]] for told in (after, before))
+        assert ids == earlier or ids == earlier[:1], (ids, earlier)
         assert after["runningCount"] >= 2
     completed(ecs, "crash")
     assert {describe(ecs, task)["taskDefinitionArn"] for task in tasks(ecs, "crash")} == {new}

@@ -3,11 +3,13 @@
 mod bench;
 mod codegen;
 mod coverage;
+mod fuzz;
 mod sim;
 mod tidy;
 
 const USAGE: &str = "usage: cargo xtask codegen [--botocore DIR] | coverage [--check] | tidy | \
-                     bench NAME… | bench all [--write] | sim [--seeds N | --minutes N | --weeks N | SCRIPT…]";
+                     bench NAME… | bench all [--write] | sim [--seeds N | --minutes N | --weeks N | SCRIPT…] | \
+                     fuzz [TARGET…] [--seconds N]";
 
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +20,7 @@ fn main() -> std::process::ExitCode {
         Some("sim") => sim::run(rest),
         Some("tidy") => tidy::run(rest),
         Some("bench") => bench::run(rest),
+        Some("fuzz") => fuzz::run(rest),
         _ => Err(USAGE.to_string()),
     };
     match done {

@@ -96,7 +96,8 @@ fn arrows_of(name: &str, manifest: &str) -> Result<Vec<String>, String> {
 /// All sources of the project.
 fn sources(root: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
-    let mut folders = ["crates", "xtask", "bench", "examples", "tests"].map(|name| root.join(name)).to_vec();
+    let mut folders =
+        ["crates", "xtask", "bench", "fuzz", "examples", "tests"].map(|name| root.join(name)).to_vec();
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         for entry in entries {

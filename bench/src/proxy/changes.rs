@@ -3,16 +3,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::balancer::{Balancer, Network, values};
-use super::{image, origin};
+use super::origin;
+use crate::image;
 use crate::report::Report;
-use crate::roadstead::{PORT, Roadstead};
+use crate::roadstead::Roadstead;
 
 /// Changes of targets under load.
 const CHANGES: usize = 100;
@@ -49,7 +49,7 @@ pub fn rolling_update(report: &mut Report, roadstead: &Roadstead, folder: &Path)
     let mut balancer = Balancer::before_tasks(roadstead, &security_group, &network)?;
     // Each call over a connection of its own: the server closes one that has been silent for long.
     let ecs = |operation: &str, input: &Value| roadstead.client("ecs").json(operation, input);
-    push(roadstead, folder)?;
+    image::push("web", &image::busybox(folder)?)?;
     ecs("CreateCluster", &json!({"clusterName": "bench"}))?;
     let definition = |text: &str| {
         let script = format!(
@@ -60,7 +60,7 @@ pub fn rolling_update(report: &mut Report, roadstead: &Roadstead, folder: &Path)
             "family": "web", "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
             "cpu": "256", "memory": "512",
             "containerDefinitions": [{
-                "name": "web", "image": format!("localhost:{PORT}/web:1"), "essential": true,
+                "name": "web", "image": image::reference("web"), "essential": true,
                 "command": ["/bin/sh", "-c", script], "portMappings": [{"containerPort": 8080}],
             }],
         })
@@ -127,31 +127,6 @@ fn open_security_group(roadstead: &Roadstead, network: &Network) -> Result<Strin
     );
     ec2.call("AuthorizeSecurityGroupIngress", &body)?;
     Ok(id)
-}
-
-/// Pushes a busybox image as `web:1`, with the registry's own password.
-fn push(roadstead: &Roadstead, folder: &Path) -> Result<(), String> {
-    let mut ecr = roadstead.client("ecr");
-    ecr.json("CreateRepository", &json!({"repositoryName": "web"}))?;
-    let answer = ecr.json("GetAuthorizationToken", &json!({}))?;
-    let token = answer["authorizationData"][0]["authorizationToken"].as_str().unwrap_or_default().to_owned();
-    let layout = folder.join("image");
-    image::busybox(&layout)?;
-    let auth = folder.join("auth.json");
-    let text = json!({"auths": {format!("localhost:{PORT}"): {"auth": token}}}).to_string();
-    std::fs::write(&auth, text).map_err(|error| error.to_string())?;
-    let status = Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "--authfile"])
-        .arg(&auth)
-        .arg(format!("oci:{}", layout.display()))
-        .arg(format!("docker://localhost:{PORT}/web:1"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("skopeo: {other:?}")),
-    }
 }
 
 /// What a load saw.

@@ -12,9 +12,55 @@ fn failed(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { what: error.to_string() }
 }
 
-/// The comparison copies and compacts nothing; an engine that is asked to says so.
+/// What an engine that is compared does itself.
+trait Peer: Send + 'static {
+    fn load(&self) -> Result<Vec<Entry>>;
+    fn revision_of(&self, table: Table, key: &str) -> Result<Option<u64>>;
+    /// Writes commits and syncs them, the last of this revision.
+    fn write(&mut self, group: &[Committed], revision: u64) -> Result<()>;
+}
+
+/// A peer as an engine. It copies and compacts nothing; asked to, it says so.
+struct Compared<P> {
+    peer: P,
+    revision: u64,
+}
+
+fn start(peer: impl Peer, revision: u64) -> Result<Grouped> {
+    Grouped::start(Compared { peer, revision }, Limits::default())
+}
+
 fn not_compared() -> Result<Job> {
     Err(failed("copies and compaction are no part of the comparison"))
+}
+
+impl<P: Peer> Engine for Compared<P> {
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn load(&mut self) -> Result<Loaded> {
+        Ok(Loaded { revision: self.revision, entries: self.peer.load()? })
+    }
+
+    fn revision_of(&self, table: Table, key: &str) -> Result<Option<u64>> {
+        self.peer.revision_of(table, key)
+    }
+
+    fn write(&mut self, group: &[Committed]) -> Result<()> {
+        let revision = group.last().map_or(self.revision, |commit| commit.revision);
+        self.peer.write(group, revision)?;
+        self.revision = revision;
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _: &Path) -> Result<Job> {
+        not_compared()
+    }
+
+    fn compact(&mut self) -> Result<Job> {
+        not_compared()
+    }
 }
 
 const RECORDS: TableDefinition<(u8, &str), (u64, &[u8])> = TableDefinition::new("records");
@@ -22,7 +68,6 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 struct Redb {
     database: redb::Database,
-    revision: u64,
 }
 
 /// A backend over redb.
@@ -35,15 +80,11 @@ pub fn redb(dir: &Path) -> Result<Grouped> {
     let revision = meta.get("revision").map_err(failed)?.map_or(0, |value| value.value());
     drop(meta);
     write.commit().map_err(failed)?;
-    Grouped::start(Redb { database, revision }, Limits::default())
+    start(Redb { database }, revision)
 }
 
-impl Engine for Redb {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn load(&mut self) -> Result<Loaded> {
+impl Peer for Redb {
+    fn load(&self) -> Result<Vec<Entry>> {
         let read = self.database.begin_read().map_err(failed)?;
         let table = read.open_table(RECORDS).map_err(failed)?;
         let mut entries = Vec::new();
@@ -52,7 +93,7 @@ impl Engine for Redb {
             let ((table, key), (revision, value)) = (id.value(), record.value());
             entries.push(Entry { table, key: key.to_owned(), value: value.to_vec(), revision });
         }
-        Ok(Loaded { revision: self.revision, entries })
+        Ok(entries)
     }
 
     fn revision_of(&self, table: Table, key: &str) -> Result<Option<u64>> {
@@ -61,7 +102,7 @@ impl Engine for Redb {
         Ok(records.get((table, key)).map_err(failed)?.map(|record| record.value().0))
     }
 
-    fn write(&mut self, group: &[Committed]) -> Result<()> {
+    fn write(&mut self, group: &[Committed], revision: u64) -> Result<()> {
         let transaction = self.database.begin_write().map_err(failed)?;
         {
             let mut records = transaction.open_table(RECORDS).map_err(failed)?;
@@ -76,27 +117,15 @@ impl Engine for Redb {
                     }
                 }
             }
-            let last = group.last().map_or(self.revision, |commit| commit.revision);
-            transaction.open_table(META).map_err(failed)?.insert("revision", last).map_err(failed)?;
+            transaction.open_table(META).map_err(failed)?.insert("revision", revision).map_err(failed)?;
         }
-        transaction.commit().map_err(failed)?;
-        self.revision = group.last().map_or(self.revision, |commit| commit.revision);
-        Ok(())
-    }
-
-    fn snapshot(&mut self, _: &Path) -> Result<Job> {
-        not_compared()
-    }
-
-    fn compact(&mut self) -> Result<Job> {
-        not_compared()
+        transaction.commit().map_err(failed)
     }
 }
 
 struct Fjall {
     database: Database,
     records: Keyspace,
-    revision: u64,
 }
 
 /// The key under which fjall keeps the revision; the comparison has no such record.
@@ -107,7 +136,7 @@ pub fn fjall(dir: &Path) -> Result<Grouped> {
     let database = Database::builder(dir).open().map_err(failed)?;
     let records = database.keyspace("records", KeyspaceCreateOptions::default).map_err(failed)?;
     let revision = records.get(REVISION_KEY).map_err(failed)?.map_or(Ok(0), |value| number(&value))?;
-    Grouped::start(Fjall { database, records, revision }, Limits::default())
+    start(Fjall { database, records }, revision)
 }
 
 fn number(bytes: &[u8]) -> Result<u64> {
@@ -119,12 +148,8 @@ fn record_key(table: Table, key: &str) -> Vec<u8> {
     [&[table], key.as_bytes()].concat()
 }
 
-impl Engine for Fjall {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn load(&mut self) -> Result<Loaded> {
+impl Peer for Fjall {
+    fn load(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for item in self.records.iter() {
             let (key, value) = item.into_inner().map_err(failed)?;
@@ -132,7 +157,7 @@ impl Engine for Fjall {
             let key = String::from_utf8(key.to_vec()).map_err(failed)?;
             entries.push(Entry { table: *table, key, value: value[8..].to_vec(), revision: number(&value)? });
         }
-        Ok(Loaded { revision: self.revision, entries })
+        Ok(entries)
     }
 
     fn revision_of(&self, table: Table, key: &str) -> Result<Option<u64>> {
@@ -140,7 +165,7 @@ impl Engine for Fjall {
         value.map(|value| number(&value)).transpose()
     }
 
-    fn write(&mut self, group: &[Committed]) -> Result<()> {
+    fn write(&mut self, group: &[Committed], revision: u64) -> Result<()> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         for commit in group {
             for write in commit.writes.iter() {
@@ -153,25 +178,14 @@ impl Engine for Fjall {
                     None => batch.remove(&self.records, key),
                 }
             }
-            batch.insert(&self.records, REVISION_KEY, commit.revision.to_le_bytes());
         }
-        batch.commit().map_err(failed)?;
-        self.revision = group.last().map_or(self.revision, |commit| commit.revision);
-        Ok(())
-    }
-
-    fn snapshot(&mut self, _: &Path) -> Result<Job> {
-        not_compared()
-    }
-
-    fn compact(&mut self) -> Result<Job> {
-        not_compared()
+        batch.insert(&self.records, REVISION_KEY, revision.to_le_bytes());
+        batch.commit().map_err(failed)
     }
 }
 
 struct Sqlite {
     connection: Connection,
-    revision: u64,
 }
 
 /// Every commit is on the device when it returns: a write-ahead log that is synced each time.
@@ -190,7 +204,7 @@ pub fn sqlite(dir: &Path) -> Result<Grouped> {
     let connection = sqlite_connection(dir)?;
     let last = connection.query_row("SELECT coalesce(max(revision), 0) FROM records", [], |row| row.get(0));
     let revision = last.map_err(failed).map(i64::cast_unsigned)?;
-    Grouped::start(Sqlite { connection, revision }, Limits::default())
+    start(Sqlite { connection }, revision)
 }
 
 /// SQLite as programs use it: writers take turns at one connection, and each write is a transaction of its own.
@@ -219,20 +233,15 @@ fn write_one(connection: &Connection, revision: u64, writes: &[store::Write]) ->
     Ok(())
 }
 
-impl Engine for Sqlite {
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn load(&mut self) -> Result<Loaded> {
+impl Peer for Sqlite {
+    fn load(&self) -> Result<Vec<Entry>> {
         let all = self.connection.prepare("SELECT tab, key, revision, value FROM records");
         let mut all = all.map_err(failed)?;
         let entry = |row: &rusqlite::Row<'_>| {
             let revision = row.get::<_, i64>(2)?.cast_unsigned();
             Ok(Entry { table: row.get(0)?, key: row.get(1)?, revision, value: row.get(3)? })
         };
-        let entries = all.query_map([], entry).and_then(Iterator::collect).map_err(failed)?;
-        Ok(Loaded { revision: self.revision, entries })
+        all.query_map([], entry).and_then(Iterator::collect).map_err(failed)
     }
 
     fn revision_of(&self, table: Table, key: &str) -> Result<Option<u64>> {
@@ -241,21 +250,11 @@ impl Engine for Sqlite {
         Ok(found.optional().map_err(failed)?.map(i64::cast_unsigned))
     }
 
-    fn write(&mut self, group: &[Committed]) -> Result<()> {
+    fn write(&mut self, group: &[Committed], revision: u64) -> Result<()> {
         let transaction = self.connection.transaction().map_err(failed)?;
         for commit in group {
             write_one(&transaction, commit.revision, &commit.writes)?;
         }
-        transaction.commit().map_err(failed)?;
-        self.revision = group.last().map_or(self.revision, |commit| commit.revision);
-        Ok(())
-    }
-
-    fn snapshot(&mut self, _: &Path) -> Result<Job> {
-        not_compared()
-    }
-
-    fn compact(&mut self) -> Result<Job> {
-        not_compared()
+        transaction.commit().map_err(failed)
     }
 }

@@ -58,9 +58,17 @@ impl Expr {
     }
 }
 
+/// The longest expression, characters (cluster query language, ECS developer guide).
+const LENGTH_MAX: usize = 2000;
+/// How deep parentheses and negations may nest: each takes stack.
+const DEPTH_MAX: usize = 100;
+
 /// Parses an expression. The error names what is wrong, for people.
 pub fn parse(text: &str) -> Result<Expr, String> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0 };
+    if text.chars().count() > LENGTH_MAX {
+        return Err(format!("the expression is longer than {LENGTH_MAX} characters"));
+    }
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let expr = parser.or()?;
     match parser.peek() {
         None => Ok(expr),
@@ -96,6 +104,7 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
 struct Parser {
     tokens: Vec<String>,
     at: usize,
+    depth: usize,
 }
 
 impl Parser {
@@ -133,10 +142,11 @@ impl Parser {
 
     fn unary(&mut self) -> Result<Expr, String> {
         if self.take(&["!", "not"]) {
-            return Ok(Expr::Not(Box::new(self.unary()?)));
+            let inner = self.nested(Parser::unary)?;
+            return Ok(Expr::Not(Box::new(inner)));
         }
         if self.take(&["("]) {
-            let inner = self.or()?;
+            let inner = self.nested(Parser::or)?;
             return if self.take(&[")"]) {
                 Ok(inner)
             } else {
@@ -144,6 +154,16 @@ impl Parser {
             };
         }
         self.comparison()
+    }
+
+    fn nested(&mut self, read: fn(&mut Parser) -> Result<Expr, String>) -> Result<Expr, String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(format!("the expression nests deeper than {DEPTH_MAX}"));
+        }
+        let inner = read(self)?;
+        self.depth -= 1;
+        Ok(inner)
     }
 
     fn comparison(&mut self) -> Result<Expr, String> {
@@ -227,6 +247,17 @@ mod tests {
         check("runningTasksCount >= 4", false);
         check("task:group == service:db", true);
         check("not(task:group == \"service:other\")", true);
+    }
+
+    #[test]
+    fn what_would_take_all_of_the_stack_is_refused() {
+        let nested = |depth| format!("{}attribute:a exists{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(parse(&nested(100)).is_ok());
+        assert!(parse(&nested(101)).unwrap_err().contains("nests deeper"));
+        assert!(parse(&"!".repeat(1_900)).unwrap_err().contains("nests deeper"));
+        let side_by_side = vec!["attribute:a exists"; 100_000].join(" or ");
+        assert!(parse(&side_by_side).unwrap_err().contains("longer than 2000"));
+        assert!(parse(&"(".repeat(1_000_000)).is_err());
     }
 
     #[test]

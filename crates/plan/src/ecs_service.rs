@@ -347,15 +347,8 @@ fn stop(
         crate::stop(tx, &task.key, cause);
         stopped.push(task.group.id.as_str());
     }
-    if !stopped.is_empty() {
-        let text = format!(
-            "has stopped {} running tasks: {}.",
-            stopped.len(),
-            events::tasks(stopped.iter().copied())
-        );
-        events::add(service, ids, now_ms, &text);
-        service.steady = false;
-    }
+    service.steady &= stopped.is_empty();
+    events::stopped(service, ids, now_ms, &stopped);
     failures
 }
 
@@ -449,14 +442,7 @@ fn drain(tx: &mut Tx, ids: &mut Ids, now_ms: TimeMs, key: &str, service: &mut Se
         crate::stop(tx, &ContainerGroup::key_of(&group.scope, &group.cluster, &group.id), cause);
         stopped.push(group.id.as_str());
     }
-    if !stopped.is_empty() {
-        let text = format!(
-            "has stopped {} running tasks: {}.",
-            stopped.len(),
-            events::tasks(stopped.iter().copied())
-        );
-        events::add(service, ids, now_ms, &text);
-    }
+    events::stopped(service, ids, now_ms, &stopped);
     service.steady = false;
     for deployment in &mut service.deployments {
         deployment.desired_count = 0;

@@ -28,6 +28,14 @@ pub fn add_unless_repeated(service: &mut Service, ids: &mut Ids, now_ms: TimeMs,
     }
 }
 
+/// Says which tasks were stopped, if any were.
+pub fn stopped(service: &mut Service, ids: &mut Ids, now_ms: TimeMs, stopped: &[&str]) {
+    if !stopped.is_empty() {
+        let tasks = tasks(stopped.iter().copied());
+        add(service, ids, now_ms, &format!("has stopped {} running tasks: {tasks}.", stopped.len()));
+    }
+}
+
 /// `(task a) (task b)`.
 pub fn tasks<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
     ids.into_iter().map(|id| format!("(task {id})")).collect::<Vec<_>>().join(" ")

@@ -155,8 +155,8 @@ pub fn choose(snapshot: &Snapshot, ids: &mut Ids, request: &Request) -> Result<S
     found.map(str::to_owned).ok_or_else(|| search.closest())
 }
 
-/// One search. The orders of [`state::room`] find the best without looking at the rest; only where nothing fits, all
-/// nodes are looked at to say why.
+/// One search. The orders of [`state::room`] find the best, or that none has room and why, without looking at the rest;
+/// only where nothing fits a request with constraints, all nodes are looked at to say why.
 struct Search<'a> {
     snapshot: &'a Snapshot,
     request: &'a Request<'a>,
@@ -250,8 +250,11 @@ impl<'a> Search<'a> {
                 return Some(drawn);
             }
         }
-        let fitting = room.nodes().filter(|id| self.accepts(id, levels));
-        let fitting: Vec<&str> = fitting.collect();
+        let mut fitting = Vec::new();
+        room.first(Order::Id, self.need(), |id| {
+            fitting.extend(Some(id).filter(|id| self.accepts(id, levels)));
+            false
+        });
         fitting.get(draw(ids, fitting.len())).copied()
     }
 
@@ -270,8 +273,11 @@ impl<'a> Search<'a> {
         fits(self.snapshot, node, ledger, self.request, &self.constraints, &self.held)
     }
 
-    /// Which node came closest, and what it lacks.
+    /// Which node came closest, and what it lacks; where several did, the one of the lowest id.
     fn closest(&self) -> Unplaced {
+        if self.constraints.is_none() && self.request.only_node.is_none() {
+            return self.closest_by_room();
+        }
         let only = |id: &str| self.request.only_node.is_none_or(|only| only == id);
         let mut closest: Option<(Reason, &Node)> = None;
         for (_, node) in self.snapshot.nodes.iter().filter(|(id, _)| only(id)) {
@@ -286,6 +292,29 @@ impl<'a> Search<'a> {
             None => Unplaced { reason: Reason::Agent, node: None },
         }
     }
+
+    /// As [`Search::closest`], where only room and architecture are asked for: each reason, the closest first, is looked
+    /// for among the nodes that have all that comes before it.
+    fn closest_by_room(&self) -> Unplaced {
+        let need = self.need();
+        let all_but = [
+            (Reason::Ports, need),
+            (Reason::Memory, Need { memory_mib: 0, ..need }),
+            (Reason::Cpu, Need { memory_mib: 0, cpu_units: 0, ..need }),
+            (Reason::Attribute, Need::default()),
+        ];
+        for (reason, need) in all_but {
+            let lacks = |id: &str| {
+                self.snapshot.nodes.get(id).is_some_and(|node| self.fits(node).as_ref() == Err(&reason))
+            };
+            if let Some(node) = self.snapshot.room.first(Order::Id, need, lacks) {
+                return Unplaced { node: Some(node.to_owned()), reason };
+            }
+        }
+        // A connected one lacks one of these.
+        let node = self.snapshot.nodes.iter().next().map(|(id, _)| id.to_owned());
+        Unplaced { reason: Reason::Agent, node }
+    }
 }
 
 /// Constraints as parsed. One that cannot be parsed was refused by the API; here it is met by no node.
@@ -295,6 +324,10 @@ struct Constraints {
 }
 
 impl Constraints {
+    fn is_none(&self) -> bool {
+        !self.distinct && self.members.is_empty()
+    }
+
     fn compile(request: &Request) -> Constraints {
         let of = |kind: &'static str| request.constraints.iter().filter(move |(k, _)| k == kind);
         Constraints {

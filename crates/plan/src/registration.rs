@@ -81,11 +81,7 @@ fn target(
         registered_at_ms: now_ms,
         draining_since_ms: None,
         drained: false,
-        health: TargetHealth {
-            state: "initial".into(),
-            reason: Some("Elb.RegistrationInProgress".into()),
-            description: Some("Target registration is in progress".into()),
-        },
+        health: TargetHealth::registering(),
     })
 }
 

@@ -6,7 +6,7 @@ use state::ecr::images::ImageError;
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Error {
+pub struct Error {
     /// The HTTP status.
     pub status: StatusCode,
     /// A code of the specification's table.
@@ -18,25 +18,29 @@ pub(crate) struct Error {
 }
 
 impl Error {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Error {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Error {
         Error { status, code, message: message.into(), header: None }
     }
 
-    pub fn bad(code: &'static str, message: impl Into<String>) -> Error {
+    pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> Error {
         Error::new(StatusCode::BAD_REQUEST, code, message)
     }
 
     /// A range that does not continue an upload or lies outside a blob, with the header that says what would.
-    pub fn range(code: &'static str, message: impl Into<String>, header: (&'static str, String)) -> Error {
+    pub(crate) fn range(
+        code: &'static str,
+        message: impl Into<String>,
+        header: (&'static str, String),
+    ) -> Error {
         let header = Some(header);
         Error { header, ..Error::new(StatusCode::RANGE_NOT_SATISFIABLE, code, message) }
     }
 
-    pub fn unauthorized() -> Error {
+    pub(crate) fn unauthorized() -> Error {
         Error::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Not Authorized")
     }
 
-    pub fn no_repository(scope: &Scope, name: &str) -> Error {
+    pub(crate) fn no_repository(scope: &Scope, name: &str) -> Error {
         let message = format!(
             "The repository with name '{name}' does not exist in the registry with id '{}'",
             scope.account
@@ -44,29 +48,29 @@ impl Error {
         Error::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message)
     }
 
-    pub fn no_blob(digest: &str) -> Error {
+    pub(crate) fn no_blob(digest: &str) -> Error {
         Error::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("The blob '{digest}' was not found"))
     }
 
-    pub fn no_upload(id: &str) -> Error {
+    pub(crate) fn no_upload(id: &str) -> Error {
         let message = format!("The upload '{id}' was not found");
         Error::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
     }
 
-    pub fn no_manifest() -> Error {
+    pub(crate) fn no_manifest() -> Error {
         Error::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "Requested image not found")
     }
 
-    pub fn unsupported(message: impl Into<String>) -> Error {
+    pub(crate) fn unsupported(message: impl Into<String>) -> Error {
         Error::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
 
-    pub fn internal(error: impl std::fmt::Display) -> Error {
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Error {
         Error::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.to_string())
     }
 
     /// What a refused change of images is called here; `tag` is that of the push.
-    pub fn of_image(error: ImageError, scope: &Scope, name: &str, tag: Option<&str>) -> Error {
+    pub(crate) fn of_image(error: ImageError, scope: &Scope, name: &str, tag: Option<&str>) -> Error {
         match error {
             ImageError::RepositoryUnknown => Error::no_repository(scope, name),
             ImageError::ManifestInvalid(why) => Error::bad("MANIFEST_INVALID", why),
@@ -96,7 +100,7 @@ impl Error {
     }
 
     /// The body.
-    pub fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> Vec<u8> {
         let error = serde_json::json!({ "code": self.code, "message": self.message });
         serde_json::json!({ "errors": [error] }).to_string().into_bytes()
     }

@@ -17,6 +17,8 @@ use state::{Db, Scope, TimeMs};
 use store::blobs::Blobs;
 
 pub use act::{Body, record_pull};
+pub use error::Error;
+pub use route::{Action, Route};
 
 /// Who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,30 +7,41 @@ use crate::error::Error;
 
 /// A request below `/v2/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
+pub enum Route {
     /// `/v2/`: is this a registry, and am I logged in?
     Base,
     /// `/v2/_catalog`
     Catalog,
-    /// `/v2/<name>/…`
+    /// `/v2/<name>/…`: the repository, and what is asked of it.
     Of(String, Action),
 }
 
 /// What is asked of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// Its tags.
     ListTags,
+    /// The manifests that refer to a digest.
     Referrers(String),
     /// By tag or digest; the flag says that only the head is wanted.
     GetManifest(String, bool),
+    /// Under a tag or its digest.
     PutManifest(String),
+    /// By tag or digest.
     DeleteManifest(String),
+    /// By digest; the flag says that only the head is wanted.
     GetBlob(String, bool),
+    /// By digest.
     DeleteBlob(String),
+    /// A new upload.
     BeginUpload,
+    /// How far the upload of this id is.
     UploadStatus(String),
+    /// More bytes for it.
     Append(String),
+    /// It is complete.
     Finish(String),
+    /// It is not wanted any more.
     Cancel(String),
 }
 

@@ -33,22 +33,42 @@ pub struct Dispatch {
     pub layers: Layers,
     /// Ids for what is created.
     pub ids: Mutex<Ids>,
+    /// Where work may take long: not on the thread that other connections wait for.
+    pub workers: tokio::runtime::Handle,
 }
 
 impl Dispatch {
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Bytes>) -> Response<Vec<u8>> {
+    pub async fn answer(self: &Arc<Self>, request: Request<Bytes>) -> Response<Vec<u8>> {
         let request_id = self.fresh_ids().uuid();
         let (parts, body) = request.into_parts();
         let route = match wire::route(&parts, &body) {
             Ok(route) => route,
             Err(unrouted) => return unrouted.answer(&request_id),
         };
-        let result = self.result(&route, &parts, &body).await;
+        if !touches_files(&route) {
+            return self.answer_routed(&route, &parts, &body, &request_id).await;
+        }
+        let this = self.clone();
+        let work = async move { this.answer_routed(&route, &parts, &body, &request_id).await };
+        match self.workers.spawn(work).await {
+            Ok(answer) => answer,
+            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        }
+    }
+
+    async fn answer_routed(
+        &self,
+        route: &Route,
+        parts: &http::request::Parts,
+        body: &Bytes,
+        request_id: &str,
+    ) -> Response<Vec<u8>> {
+        let result = self.result(route, parts, body).await;
         if let Err(fault) = &result {
             tracing::debug!(service = route.model.name, operation = route.operation.name, %fault, "refused");
         }
-        route.answer(&result, &request_id)
+        route.answer(&result, request_id)
     }
 
     async fn result(
@@ -121,8 +141,7 @@ impl Dispatch {
         }
         let mut ids = self.fresh_ids();
         let mut answer = || handler(&mut self.call(&mut tx, &mut ids, caller), input.clone());
-        // Log events are read from files.
-        let answer = if route.model.name == "logs" { tokio::task::block_in_place(answer) } else { answer() };
+        let answer = if touches_files(route) { tokio::task::block_in_place(answer) } else { answer() };
         tx.is_empty().then_some(answer)
     }
 
@@ -206,6 +225,11 @@ fn refuses_unknown(operation: &str) -> bool {
 /// change something are decided again.
 fn is_read(operation: &str) -> bool {
     ["Describe", "List", "Get", "Filter", "Discover"].iter().any(|verb| operation.starts_with(verb))
+}
+
+/// Whether an operation reads or writes layers or log events, which are in files.
+fn touches_files(route: &Route) -> bool {
+    route.model.name == "logs" || writes_bytes(&route.operation.name)
 }
 
 fn is_new_scope(tx: &Tx, scope: &Scope) -> bool {

@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// What AWS's clients make of `localhost` for DiscoverInstances, whose host name has the prefix `data-`.
-pub const DATA_PLANE_NAME: &str = "data-localhost";
+use wire::origin::DATA_PLANE_NAME;
 
 /// The hosts file, with the block of one Roadstead: each of a machine has one of its own.
 pub struct HostsFile {

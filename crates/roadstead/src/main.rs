@@ -15,11 +15,11 @@ mod files;
 mod host;
 mod hosts;
 mod images;
+mod lanes;
 mod log_sink;
 mod logs;
 mod networks;
 mod node;
-mod origin;
 mod own_api;
 mod reconcile;
 mod running;
@@ -32,6 +32,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Whatever the user's own is: what is made for containers is for all their users, and they begin with this one, as

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
+use wire::origin::is_of_this_machine;
 
 use crate::drained::Drained;
-use crate::origin::is_of_this_machine;
 use crate::serve::{Body, json as answer_json};
 use crate::server::Server;
 
@@ -43,7 +43,8 @@ async fn reset(server: &Arc<Server>, request: &Request<Drained>) -> Response<Bod
     }
     let server = server.clone();
     // On its own: a client that gives up must not leave it half done.
-    let done = tokio::spawn(async move { server.reset().await.map_err(|error| error.to_string()) });
+    let workers = server.dispatch.workers.clone();
+    let done = workers.spawn(async move { server.reset().await.map_err(|error| error.to_string()) });
     match done.await.map_err(|error| error.to_string()).flatten() {
         Ok(()) => answer_json(StatusCode::OK, &json!({"status": "reset"})),
         Err(error) => answer_json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"error": error})),

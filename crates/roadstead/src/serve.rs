@@ -16,10 +16,12 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wire::Fault;
 
 use crate::drained::Drained;
+use crate::lanes::Lanes;
 use crate::server::Server;
 
 /// How long a client may take to send the head of a request, from when it is connected or has had its last answer.
@@ -47,10 +49,28 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
+/// Starts the threads that serve connections until `stop`.
+pub fn lanes(
+    server: &Arc<Server>,
+    stop: &CancellationToken,
+    ended: &mut JoinSet<()>,
+) -> std::io::Result<Lanes> {
+    let (server, stop) = (server.clone(), stop.clone());
+    let serve = move |stream| {
+        let server = server.clone();
+        let service = service_fn(move |request| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(answer(server, request).await) }
+        });
+        connection(stream, service, HEAD_TIMEOUT, stop.clone())
+    };
+    Lanes::start(serve, ended)
+}
+
 /// Accepts connections until `stop`: as many at a time as `places` has, the further ones wait.
 pub async fn accept(
     listener: TcpListener,
-    server: Arc<Server>,
+    lanes: Arc<Lanes>,
     places: Arc<Semaphore>,
     stop: CancellationToken,
 ) {
@@ -60,26 +80,13 @@ pub async fn accept(
             accepted = accept_one(&listener, &places) => accepted,
             () = stop.cancelled() => return,
         };
-        match accepted {
-            Ok((stream, place)) => {
-                let (server, stop) = (server.clone(), stop.clone());
-                let service = service_fn(move |request| {
-                    let server = server.clone();
-                    async move { Ok::<_, Infallible>(answer(server, request).await) }
-                });
-                tokio::spawn(async move {
-                    connection(stream, service, HEAD_TIMEOUT, stop).await;
-                    drop(place);
-                });
+        if let Err(error) = accepted.and_then(|(stream, place)| lanes.take(stream, place)) {
+            // Out of descriptors, mostly: connections that end will free some.
+            if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
+                told = Some(Instant::now());
+                tracing::warn!(%error, "connections cannot be accepted");
             }
-            Err(error) => {
-                // Out of descriptors, mostly: connections that end will free some.
-                if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
-                    told = Some(Instant::now());
-                    tracing::warn!(%error, "connections cannot be accepted");
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
@@ -126,7 +133,7 @@ async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Response<Bod
         let path = path.to_owned();
         return crate::own_api::answer(&server, &path, Request::from_parts(parts, body)).await;
     }
-    if server.loopback && !crate::origin::is_of_this_machine(&parts.headers, &parts.uri) {
+    if server.loopback && !wire::origin::is_of_this_machine(&parts.headers, &parts.uri) {
         return wire::refuse(&parts, not_for_web_pages(), &server.request_id()).map(whole);
     }
     let answer = match server.bodies.read(&parts, body).await {

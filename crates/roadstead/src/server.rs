@@ -42,7 +42,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(15);
 /// The parts of a running Roadstead.
 pub struct Server {
     /// What answers AWS requests, with the control state.
-    pub dispatch: Dispatch,
+    pub dispatch: Arc<Dispatch>,
     /// The image registry.
     pub registry: Registry,
     /// Image blobs.
@@ -121,9 +121,10 @@ impl Server {
             logs,
             layers: Layers::new(blobs.clone()),
             ids: Mutex::new(Ids::new(random_seed())),
+            workers: tokio::runtime::Handle::current(),
         };
         let server = Server {
-            dispatch,
+            dispatch: Arc::new(dispatch),
             registry: Registry::new(db, blobs.clone(), keyring),
             blobs,
             bodies: Bodies::default(),

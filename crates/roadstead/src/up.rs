@@ -43,9 +43,12 @@ async fn serve_until_told(options: &cli::Up) -> Result<(), StartError> {
     let mut background = reconcile::start(&server, &stop).await;
     greet(&server, options);
     let places = Arc::new(Semaphore::new(files().api_connections_max()));
+    let lanes = serve::lanes(&server, &stop, &mut background);
+    let lanes = Arc::new(lanes.map_err(|error| StartError(format!("the API's threads: {error}")))?);
     for listener in listeners {
-        background.spawn(serve::accept(listener, server.clone(), places.clone(), stop.clone()));
+        background.spawn(serve::accept(listener, lanes.clone(), places.clone(), stop.clone()));
     }
+    drop(lanes);
     let everything = tokio::select! {
         () = signals.told() => false,
         () = server.stop_everything.cancelled() => true,

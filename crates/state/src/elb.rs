@@ -268,6 +268,17 @@ pub struct TargetHealth {
     pub description: Option<String>,
 }
 
+impl TargetHealth {
+    /// Of a target that was just registered.
+    pub fn registering() -> TargetHealth {
+        TargetHealth {
+            state: "initial".into(),
+            reason: Some("Elb.RegistrationInProgress".into()),
+            description: Some("Target registration is in progress".into()),
+        }
+    }
+}
+
 impl Target {
     /// The record key: `target group ARN|id:port`.
     pub fn key_of(target_group_arn: &str, id: &str, port: u16) -> String {

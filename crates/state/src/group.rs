@@ -47,11 +47,16 @@ impl ContainerGroup {
         scope.key(&format!("{cluster}/{id}"))
     }
 
-    /// What the index `counted` has of a cluster's tasks that are RUNNING, or PENDING as clusters count them: all on the
-    /// way to RUNNING.
-    pub fn counted(scope: &Scope, cluster: &str, fargate: bool, status: TaskStatus) -> String {
-        let kind = if fargate { "FARGATE" } else { "EC2" };
-        scope.key(&format!("{cluster}/{kind}/{}", status.as_str()))
+    /// What the index `listed` has of this group.
+    fn listed(&self) -> String {
+        let (task, desired) = (self.task(), self.desired_status());
+        let (family, kind) = (task.family(), task.launch_kind());
+        let counted = match self.status() {
+            TaskStatus::Running => "RUNNING",
+            TaskStatus::Provisioning | TaskStatus::Pending | TaskStatus::Activating => "PENDING",
+            _ => "ENDING",
+        };
+        self.scope.key(&format!("{}/{desired}/{family}/{kind}/{counted}", self.cluster))
     }
 
     /// The task's ARN.
@@ -103,8 +108,9 @@ impl Record for ContainerGroup {
     /// `node`: node id, while not stopped. `service`: key of the owning service. `deployment`: id of the service
     /// deployment. `ip`: `subnet-id|address`; `subnet`: its id; `security-group`: each id; these three while not
     /// stopped. `spec`: the spec's key. `stopped`: when, in milliseconds of 20 digits. `held`: `task group|node id`,
-    /// while it is to run. `traffic`: constant `1`, while its targets have yet to come or to go. `counted`: see
-    /// [`ContainerGroup::counted`].
+    /// while it is to run. `traffic`: constant `1`, while its targets have yet to come or to go. `listed`: what lists of
+    /// tasks are narrowed to and clusters count, each a segment below the cluster's: desired status, family, kind of
+    /// launch, and RUNNING, PENDING (all on the way to RUNNING) or ENDING.
     fn indexes(&self) -> Vec<(&'static str, String)> {
         let mut indexes = vec![("spec", self.spec.clone())];
         if self.is_stopped() {
@@ -119,17 +125,7 @@ impl Record for ContainerGroup {
             }
         }
         let task = self.task();
-        let counted = match self.status() {
-            TaskStatus::Running => Some(TaskStatus::Running),
-            TaskStatus::Provisioning | TaskStatus::Pending | TaskStatus::Activating => {
-                Some(TaskStatus::Pending)
-            }
-            _ => None,
-        };
-        if let Some(status) = counted {
-            let value = Self::counted(&self.scope, &self.cluster, task.is_fargate(), status);
-            indexes.push(("counted", value));
-        }
+        indexes.push(("listed", self.listed()));
         let is_stopping = self.is_stopping();
         if let Some(node) = self.node().filter(|_| !is_stopping) {
             indexes.push(("held", format!("{}|{node}", task.group)));
@@ -227,6 +223,17 @@ impl TaskSource {
     /// Whether it runs on Fargate, by launch type or by capacity provider: no container instance then shows it.
     pub fn is_fargate(&self) -> bool {
         self.launch_type == "FARGATE" || self.capacity_provider.is_some()
+    }
+
+    /// `FARGATE` or `EC2`, as lists of tasks and counts of clusters know them.
+    pub fn launch_kind(&self) -> &'static str {
+        if self.is_fargate() { "FARGATE" } else { "EC2" }
+    }
+
+    /// The family of its task definition.
+    pub fn family(&self) -> &str {
+        let name = self.task_definition_arn.rsplit('/').next().unwrap_or_default();
+        name.split(':').next().unwrap_or_default()
     }
 }
 

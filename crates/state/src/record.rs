@@ -1,5 +1,7 @@
 //! What a record is, how it is written down, and the table that holds a kind of record in memory.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -101,6 +103,14 @@ impl Keys {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
+    fn from<'a>(&'a self, from: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let (one, many) = match self {
+            Keys::One(key) => (Some(key).filter(|key| &***key >= from), None),
+            Keys::Many(keys) => (None, Some(keys.range::<_, str>((Bound::Included(from), Bound::Unbounded)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
     fn add(&mut self, key: Arc<str>) {
         match self {
             Keys::One(only) => *self = Keys::Many(OrdSet::from_iter([only.clone(), key])),
@@ -190,17 +200,39 @@ impl<T: Record> Table<T> {
         keys.into_iter().flat_map(Keys::iter).filter_map(|key| self.get(key))
     }
 
+    /// Records that gave any of `values` in an index that each gives one value in, in key order, none before `from`: a
+    /// page of a list.
+    pub fn by_values_from<'a>(
+        &'a self,
+        index: &'static str,
+        values: &[&str],
+        from: &str,
+    ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
+        let index = self.indexes.get(index);
+        let found = values.iter().filter_map(|value| index?.get(*value));
+        let mut keys: Vec<_> = found.map(|keys| keys.from(from)).collect();
+        // The next key of each, the lowest on top.
+        let next = |at: usize, keys: &mut Vec<_>| Some(Reverse((Iterator::next(&mut keys[at])?, at)));
+        let mut heads: BinaryHeap<_> = (0..keys.len()).filter_map(|at| next(at, &mut keys)).collect();
+        std::iter::from_fn(move || {
+            let Reverse((key, at)) = heads.pop()?;
+            heads.extend(next(at, &mut keys));
+            Some(key)
+        })
+        .filter_map(|key: &Arc<str>| self.get(key))
+    }
+
     /// How many records gave (`index`, `value`), without looking at them.
     pub fn count_by_index(&self, index: &'static str, value: &str) -> usize {
         self.indexes.get(index).and_then(|index| index.get(value)).map_or(0, Keys::len)
     }
 
     /// The values of an index that start with `prefix`, in order, and how many records gave each.
-    pub fn index_values<'a>(
+    pub fn index_values<'a, 'p>(
         &'a self,
         index: &'static str,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a str, usize)> {
+        prefix: &'p str,
+    ) -> impl Iterator<Item = (&'a str, usize)> + use<'a, 'p, T> {
         let index = self.indexes.get(index).into_iter();
         index
             .flat_map(move |values| values.range::<_, str>((Bound::Included(prefix), Bound::Unbounded)))
@@ -320,6 +352,22 @@ mod tests {
         assert_eq!(at(&table, "oban"), [""; 0]);
         assert_eq!(table.index_values("harbour", "").collect::<Vec<_>>(), [("leith", 1)]);
         assert_eq!(before.index_values("harbour", "ob").collect::<Vec<_>>(), [("oban", 3), ("obertal", 1)]);
+    }
+
+    #[test]
+    fn several_values_are_read_as_one_list() {
+        let mut table = Table::default();
+        for (name, harbour) in [("d", "oban"), ("a", "leith"), ("c", "oban"), ("b", "wick"), ("e", "leith")] {
+            put(&mut table, name, &[harbour]);
+        }
+        let read = |values: &[&str], from: &str| -> String {
+            table.by_values_from("harbour", values, from).map(|ship| &*ship.name).collect()
+        };
+        assert_eq!(read(&["oban", "leith", "wick"], ""), "abcde");
+        assert_eq!(read(&["leith", "oban"], "b"), "cde");
+        assert_eq!(read(&["wick", "oban"], "c"), "cd");
+        assert_eq!(read(&["wick", "obertal"], "c"), "");
+        assert_eq!(read(&[], ""), "");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What is free where: the nodes that take groups, in the orders in which placement looks for one.
 //!
 //! Each order is a persistent search tree whose branches know the most that is free below them, so the first node of an
-//! order that has room is found by going down once, past all that are full. It is no record: it follows [`Node`] and
-//! [`Ledger`] as they are written.
+//! order that has room, or that there is none, is found by going down once, past all that are full. It is no record: it
+//! follows [`Node`] and [`Ledger`] as they are written.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::node::{Ledger, Node};
 /// The order in which nodes are looked at. Ties go to the fewer groups, then to the lower id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
+    /// The lowest id first, whatever its groups.
+    Id,
     /// The fewest groups first.
     Groups,
     /// The least free CPU first.
@@ -36,8 +38,8 @@ pub struct Need<'a> {
 /// The connected nodes and what is free on each.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
-    nodes: OrdMap<Arc<str>, Arc<Place>>,
     zones: OrdMap<String, u32>,
+    by_id: Tree,
     by_groups: Tree,
     by_free_cpu: Tree,
     by_free_memory: Tree,
@@ -108,14 +110,17 @@ impl Place {
 
     fn rank(&self, order: Order) -> i64 {
         match order {
-            Order::Groups => 0,
+            Order::Id | Order::Groups => 0,
             Order::FreeCpu => self.free_cpu_units,
             Order::FreeMemory => self.free_memory_mib,
         }
     }
 
     fn cmp(&self, other: &Place, order: Order) -> Ordering {
-        let key = |place: &Place| (place.rank(order), place.groups);
+        let key = |place: &Place| match order {
+            Order::Id => (0, 0),
+            _ => (place.rank(order), place.groups),
+        };
         key(self).cmp(&key(other)).then_with(|| self.id.cmp(&other.id))
     }
 }
@@ -126,10 +131,11 @@ impl Room {
         let nothing = Ledger::default();
         let after =
             node.filter(|node| node.is_connected()).map(|node| Place::of(node, ledger.unwrap_or(&nothing)));
-        if self.nodes.get(id).map(|place| &**place) == after.as_ref() {
+        let before = self.place(id).cloned();
+        if before.as_deref() == after.as_ref() {
             return;
         }
-        if let Some(before) = self.nodes.remove(id) {
+        if let Some(before) = before {
             self.trees().into_iter().for_each(|(order, tree)| tree.remove(&before, order));
             if let Some(count) = self.zones.get_mut(&before.zone) {
                 *count -= 1;
@@ -141,12 +147,12 @@ impl Room {
         if let Some(after) = after.map(Arc::new) {
             self.trees().into_iter().for_each(|(order, tree)| tree.insert(after.clone(), order));
             *self.zones.entry(after.zone.clone()).or_default() += 1;
-            self.nodes.insert(after.id.clone(), after);
         }
     }
 
-    fn trees(&mut self) -> [(Order, &mut Tree); 3] {
+    fn trees(&mut self) -> [(Order, &mut Tree); 4] {
         [
+            (Order::Id, &mut self.by_id),
             (Order::Groups, &mut self.by_groups),
             (Order::FreeCpu, &mut self.by_free_cpu),
             (Order::FreeMemory, &mut self.by_free_memory),
@@ -155,6 +161,7 @@ impl Room {
 
     fn tree(&self, order: Order) -> &Tree {
         match order {
+            Order::Id => &self.by_id,
             Order::Groups => &self.by_groups,
             Order::FreeCpu => &self.by_free_cpu,
             Order::FreeMemory => &self.by_free_memory,
@@ -162,33 +169,45 @@ impl Room {
     }
 
     /// The first node of an order that has the room and that `accepts` accepts.
-    pub fn first(&self, order: Order, need: Need, mut accepts: impl FnMut(&str) -> bool) -> Option<&str> {
+    pub fn first<'a>(
+        &'a self,
+        order: Order,
+        need: Need,
+        mut accepts: impl FnMut(&'a str) -> bool,
+    ) -> Option<&'a str> {
         first(&self.tree(order).root, &need, &mut accepts)
     }
 
-    /// What a node's place in an order goes by: its free CPU or memory; 0 in the order of groups.
+    /// What a node's place in an order goes by: its free CPU or memory; 0 in the other orders.
     pub fn rank(&self, order: Order, id: &str) -> Option<i64> {
-        self.nodes.get(id).map(|place| place.rank(order))
+        self.place(id).map(|place| place.rank(order))
+    }
+
+    fn place(&self, id: &str) -> Option<&Arc<Place>> {
+        let mut link = &self.by_id.root;
+        while let Some(branch) = link {
+            link = match id.cmp(&branch.place.id) {
+                Ordering::Less => &branch.left,
+                Ordering::Equal => return Some(&branch.place),
+                Ordering::Greater => &branch.right,
+            };
+        }
+        None
     }
 
     /// How many nodes there are.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.by_id.root.as_ref().map_or(0, |branch| branch.count)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.by_id.root.is_none()
     }
 
     /// Any of them, by a number below [`Room::len`].
     pub fn nth(&self, n: usize) -> Option<&str> {
         nth(&self.by_groups.root, n)
-    }
-
-    /// Their ids, in order.
-    pub fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.nodes.keys().map(|id| &**id)
     }
 
     /// The availability zones that have any.
@@ -318,7 +337,7 @@ fn join(first: Link, second: Link) -> Link {
     }
 }
 
-fn first<'a>(link: &'a Link, need: &Need, accepts: &mut impl FnMut(&str) -> bool) -> Option<&'a str> {
+fn first<'a>(link: &'a Link, need: &Need, accepts: &mut impl FnMut(&'a str) -> bool) -> Option<&'a str> {
     let branch = link.as_ref().filter(|branch| branch.most.fits(need))?;
     if let Some(found) = first(&branch.left, need, accepts) {
         return Some(found);

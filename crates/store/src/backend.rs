@@ -105,6 +105,7 @@ pub trait Backend: Send + Sync {
     /// Gives back the space of overwritten and deleted records now, and waits for it.
     fn compact(&self) -> Result<()>;
 
-    /// Writes what is queued, releases the directory. Later calls fail with `Closed`. May be called twice.
+    /// Writes what is queued, releases the directory. Later calls fail with `Closed`. May be called twice. In a callback
+    /// of a commit it returns at once, and what it says is done after the callback.
     fn close(&self) -> Result<()>;
 }

@@ -149,7 +149,9 @@ impl Backend for Grouped {
         locked(&self.shared.queue).closing = true;
         self.shared.filled.notify_all();
         let writer = locked(&self.writer).take();
-        match writer.map(JoinHandle::join) {
+        // In a callback the writer closes itself: it cannot wait for its own end, and ends after the callback.
+        let other = writer.filter(|writer| writer.thread().id() != std::thread::current().id());
+        match other.map(JoinHandle::join) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(_)) => Err(StoreError::Corrupt { what: "the writer thread panicked".into() }),
         }
@@ -175,8 +177,10 @@ fn run(mut engine: impl Engine, shared: &Shared) {
         fn drop(&mut self) {
             let mut queue = locked(&self.0.queue);
             queue.closing = true;
-            queue.commands.clear();
+            let unheard = std::mem::take(&mut queue.commands);
             drop(queue);
+            // Only now: a callback may let go of the backend, which locks the queue.
+            drop(unheard);
             self.0.history.close();
         }
     }

@@ -46,6 +46,7 @@
 mod fault;
 pub mod model;
 mod models;
+pub mod origin;
 pub mod protocol;
 #[cfg(test)]
 mod round_trip;

@@ -1,6 +1,7 @@
 //! SigV4: AWS's published test suite, presigned URLs, and every refusal in each protocol's words.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::request::Parts;
 use wire::Protocol;
 use wire::sigv4::{Credential, Expected, Reason, Refused, sign, verify};
@@ -130,6 +131,39 @@ fn signed(key: &str, secret: &str, at_ms: i64) -> (Parts, Bytes) {
         parse("POST /a%20b?x=1&a=%2F HTTP/1.1\nhost:localhost:4566\nx-amz-target:A.B\n\n{}");
     sign(&mut parts, &body, (key, secret), ("us-east-1", "ecs"), at_ms);
     (parts, body)
+}
+
+/// What is read differently is signed differently: two texts of one meaning to the signature are one to the readers.
+#[test]
+fn values_that_are_read_differently_are_signed_differently() {
+    let signed = |target: &str, note: &[u8]| {
+        let (mut parts, body) = parse(&format!("GET {target} HTTP/1.1\nhost:localhost:4566"));
+        parts.headers.insert("x-amz-note", HeaderValue::from_bytes(note).unwrap());
+        sign(&mut parts, &body, ("AKIDEXAMPLE", SECRET), ("us-east-1", "sts"), NOW_MS);
+        (parts, body)
+    };
+    for (sent, changed) in [("/?a=%2B", "/?a=+"), ("/?a=%EF%BF%BD", "/?a=%FF"), ("/?a=%FE", "/?a=%FF")] {
+        let (mut parts, body) = signed(sent, b"n");
+        check(&parts, &body, NOW_MS).unwrap();
+        parts.uri = changed.parse().unwrap();
+        assert_eq!(check(&parts, &body, NOW_MS).unwrap_err().reason, Reason::Mismatch, "{sent} {changed}");
+    }
+    let others: [(&[u8], &[u8]); 3] =
+        [(b"a b", b"a\xc2\xa0b"), (b"\xff", b"\xfe"), (b"\xef\xbf\xbd", b"\xff")];
+    for (sent, changed) in others {
+        let (mut parts, body) = signed("/", sent);
+        check(&parts, &body, NOW_MS).unwrap();
+        parts.headers.insert("x-amz-note", HeaderValue::from_bytes(changed).unwrap());
+        assert_eq!(
+            check(&parts, &body, NOW_MS).unwrap_err().reason,
+            Reason::Mismatch,
+            "{sent:?} {changed:?}"
+        );
+    }
+    // A plus and its escaped space are one.
+    let (mut parts, body) = signed("/?a=b+c", b"n");
+    parts.uri = "/?a=b%20c".parse().unwrap();
+    check(&parts, &body, NOW_MS).unwrap();
 }
 
 #[test]

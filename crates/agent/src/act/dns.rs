@@ -36,6 +36,17 @@ pub struct DnsServer {
     shared: Arc<Shared>,
 }
 
+/// What a query is answered without asking anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AtOnce {
+    /// These bytes.
+    Answer(Vec<u8>),
+    /// Nothing: it is no query.
+    Silence,
+    /// It depends on the host's servers.
+    AskOthers,
+}
+
 /// What all sockets share.
 struct Shared {
     zones: RwLock<Arc<Zones>>,
@@ -71,6 +82,11 @@ impl DnsServer {
     pub fn set_names(&self, names: Names) {
         let zones = Arc::new(Zones::new(names));
         *self.shared.zones.write().unwrap_or_else(PoisonError::into_inner) = zones;
+    }
+
+    /// What a client that sees this view is answered at once, as a datagram or on a stream.
+    pub fn at_once(&self, query: &[u8], view: View, is_datagram: bool) -> AtOnce {
+        serve::Client::new(self.shared.clone(), view).at_once(query, is_datagram)
     }
 
     /// Serves a pair of bound sockets.

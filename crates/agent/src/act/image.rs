@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod layers;
-mod manifest;
+pub mod manifest;
 mod pull;
 mod reference;
 pub mod remote;

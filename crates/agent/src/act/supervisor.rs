@@ -18,6 +18,7 @@ mod forks;
 pub mod frames;
 pub mod journal;
 pub mod nursery;
+mod output;
 mod serve;
 mod unix;
 

@@ -2,7 +2,6 @@
 
 use state::ContainerGroup;
 use state::ecs::{Cluster, Service, ServiceStatus};
-use state::group::TaskStatus;
 use state::node::Node;
 use state::{Scope, Tx};
 use wire::Fault;
@@ -86,13 +85,14 @@ impl Counts {
     fn of(tx: &Tx, cluster: &Cluster) -> Counts {
         let mut counts = Counts::default();
         let prefix = cluster.scope.key(&format!("{}/", cluster.name));
-        let tasks = |fargate, status| {
-            let counted = ContainerGroup::counted(&cluster.scope, &cluster.name, fargate, status);
-            tx.table::<ContainerGroup>().count_by_index("counted", &counted) as i64
-        };
-        for (kind, fargate) in [false, true].into_iter().enumerate() {
-            counts.running[kind] = tasks(fargate, TaskStatus::Running);
-            counts.pending[kind] = tasks(fargate, TaskStatus::Pending);
+        for (listed, count) in tx.table::<ContainerGroup>().index_values("listed", &prefix) {
+            let mut segments = listed.rsplit('/');
+            let (status, kind) = (segments.next(), usize::from(segments.next() == Some("FARGATE")));
+            match status {
+                Some("RUNNING") => counts.running[kind] += count as i64,
+                Some("PENDING") => counts.pending[kind] += count as i64,
+                _ => {}
+            }
         }
         for (_, service) in tx.table::<Service>().scan(&prefix) {
             let template = &service.template;

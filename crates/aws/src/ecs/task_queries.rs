@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use state::ContainerGroup;
 use state::ecs::Service;
+use state::{ContainerGroup, Table};
 use wire::Fault;
 use wire::shapes::ecs as w;
 
@@ -49,22 +49,30 @@ struct Filter {
     node: Option<String>,
     family: Option<String>,
     started_by: Option<String>,
-    stopped: bool,
+    desired_status: &'static str,
     launch_type: Option<String>,
+}
+
+fn is(wanted: &Option<String>, have: Option<&str>) -> bool {
+    wanted.as_deref().is_none_or(|wanted| Some(wanted) == have)
 }
 
 impl Filter {
     fn takes(&self, group: &ContainerGroup) -> bool {
         let task = group.task();
-        let launch_type = if task.is_fargate() { "FARGATE" } else { "EC2" };
-        let is =
-            |wanted: &Option<String>, have: Option<&str>| wanted.as_deref().is_none_or(|w| Some(w) == have);
-        let family = task.task_definition_arn.rsplit('/').next().and_then(|name| name.split(':').next());
-        group.is_stopping() == self.stopped
+        self.desired_status == group.desired_status()
             && is(&self.node, group.node().filter(|_| !task.is_fargate()))
-            && is(&self.family, family)
+            && is(&self.family, Some(task.family()))
             && is(&self.started_by, task.started_by.as_deref())
-            && is(&self.launch_type, Some(launch_type))
+            && is(&self.launch_type, Some(task.launch_kind()))
+    }
+
+    /// The values that the tasks taken have in the index `listed`, where a cluster's begin with `prefix`.
+    fn values<'a>(&'a self, tasks: &'a Table<ContainerGroup>, prefix: &str) -> Vec<&'a str> {
+        let family = self.family.as_ref().map(|family| format!("{family}/"));
+        let prefix = format!("{prefix}{}/{}", self.desired_status, family.unwrap_or_default());
+        let all = tasks.index_values("listed", &prefix).map(|(value, _)| value);
+        all.filter(|value| is(&self.launch_type, value.rsplit('/').nth(1))).collect()
     }
 }
 
@@ -94,10 +102,13 @@ pub fn list(call: &mut Call<'_>, request: w::ListTasksRequest) -> Result<w::List
             Some(found.ok_or_else(|| invalid("The specified container instance was not found."))?.id.clone())
         }
     };
-    // No task is ever wanted PENDING: that list is empty, as in ECS.
-    let pending = desired_status.as_deref() == Some("PENDING");
-    let stopped = desired_status.as_deref() == Some("STOPPED");
-    let filter = Filter { node, family, started_by, stopped, launch_type };
+    let desired_status = match desired_status.as_deref() {
+        Some("STOPPED") => "STOPPED",
+        // No task is ever wanted PENDING: that list is empty, as in ECS.
+        Some("PENDING") => "PENDING",
+        _ => "RUNNING",
+    };
+    let filter = Filter { node, family, started_by, desired_status, launch_type };
     let prefix = scope.key(&format!("{}/", cluster.name));
     let from = format!("{prefix}{}", page.from().unwrap_or_default());
     let table = call.tx.table::<ContainerGroup>();
@@ -110,9 +121,9 @@ pub fn list(call: &mut Call<'_>, request: w::ListTasksRequest) -> Result<w::List
             Box::new(table.by_index("service", &key))
         }
         (None, Some(node)) => Box::new(table.by_index("node", node).filter(of_cluster)),
-        (None, None) => Box::new(table.scan_from(&prefix, &from).map(|(_, group)| group)),
+        (None, None) => Box::new(table.by_values_from("listed", &filter.values(table, &prefix), &from)),
     };
-    let groups = groups.filter(|group| !pending && filter.takes(group));
+    let groups = groups.filter(|group| filter.takes(group));
     let (taken, next_token) = page.take(groups, |group| group.id.clone());
     let task_arns = Some(taken.into_iter().map(|group| group.task_arn()).collect());
     Ok(w::ListTasksResponse { task_arns, next_token })

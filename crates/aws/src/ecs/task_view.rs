@@ -37,7 +37,7 @@ pub fn view(tx: &Tx, key: &str, group: &ContainerGroup, with_tags: bool) -> w::T
         containers: Some(spec.containers.iter().map(|c| container(group, c)).collect()),
         cpu: Some(spec.demand.cpu_units.to_string()),
         created_at: Some(group.created_at_ms),
-        desired_status: Some(if group.is_stopping() { "STOPPED" } else { "RUNNING" }.into()),
+        desired_status: Some(group.desired_status().into()),
         enable_execute_command: Some(task.enable_execute_command),
         execution_stopped_at: seen.execution_stopped_at_ms,
         group: Some(task.group.clone()),

@@ -44,11 +44,7 @@ pub(super) fn register(
             registered_at_ms: call.now_ms,
             draining_since_ms: None,
             drained: false,
-            health: TargetHealth {
-                state: "initial".into(),
-                reason: Some("Elb.RegistrationInProgress".into()),
-                description: Some("Target registration is in progress".into()),
-            },
+            health: TargetHealth::registering(),
         });
     }
     Ok(shape::RegisterTargetsOutput {})

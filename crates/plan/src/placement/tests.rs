@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use state::node::{Capacity, Ledger, Node};
 use state::{ContainerGroup, Ids, Snapshot, Tx};
 
-use super::{Constraints, Held, Request, Unplaced, choose, fits};
+use super::{Constraints, Held, Reason, Request, Unplaced, choose, fits};
 use crate::fixture::{self, Wish};
 
 type Rules = Vec<(String, Option<String>)>;
@@ -28,6 +28,23 @@ fn by_looking_at_all(snapshot: &Snapshot, request: &Request) -> Vec<String> {
     found.retain(|(rank, _)| Some(rank) == best.as_ref());
     found.truncate(if is_random { usize::MAX } else { 1 });
     found.into_iter().map(|(_, id)| id).collect()
+}
+
+/// Every node is asked what it lacks; the most is chosen, then the lowest id.
+fn closest_of_all(snapshot: &Snapshot, request: &Request) -> Unplaced {
+    let (constraints, held) = (Constraints::compile(request), Held::count(snapshot, request));
+    let nothing = Ledger::default();
+    let named = |id: &str| request.only_node.is_none_or(|only| only == id);
+    let mut lacking = Vec::new();
+    for (id, node) in snapshot.nodes.iter().filter(|(id, _)| named(id)) {
+        let ledger = snapshot.ledgers.get(id).map_or(&nothing, |ledger| ledger);
+        let lacks = fits(snapshot, node, ledger, request, &constraints, &held).expect_err("no node fits");
+        lacking.push((std::cmp::Reverse(lacks), id.to_owned()));
+    }
+    match lacking.into_iter().min() {
+        Some((std::cmp::Reverse(reason), id)) => Unplaced { reason, node: Some(id) },
+        None => Unplaced { reason: Reason::Agent, node: None },
+    }
 }
 
 fn rank(snapshot: &Snapshot, node: &Node, ledger: &Ledger, request: &Request) -> Vec<i64> {
@@ -150,10 +167,9 @@ proptest! {
         let wanted = by_looking_at_all(tx.snapshot(), &request);
         match choose(tx.snapshot(), &mut ids, &request) {
             Ok(node) => prop_assert!(wanted.contains(&node), "{node} of {wanted:?}"),
-            Err(Unplaced { node, .. }) => {
+            Err(unplaced) => {
                 prop_assert_eq!(wanted, Vec::<String>::new());
-                let known = request.only_node.is_none_or(|only| tx.snapshot().nodes.get(only).is_some());
-                prop_assert_eq!(node.is_some(), known && !tx.snapshot().nodes.is_empty());
+                prop_assert_eq!(unplaced, closest_of_all(tx.snapshot(), &request));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -20,10 +21,11 @@ enum Kind {
     File(FileBody),
 }
 
-/// A part of a file. The next piece is read while the last is sent; a slow client holds one piece and no thread.
+/// A part of a file. The next piece is read while the last is sent; a slow client holds two pieces and no thread.
 struct FileBody {
     left: u64,
     next: Next,
+    sent: Sent,
 }
 
 /// The next piece of a file.
@@ -31,6 +33,24 @@ enum Next {
     Ready(File, Vec<u8>),
     Reading(JoinHandle<io::Result<(File, Vec<u8>)>>),
     Done,
+}
+
+/// The memory of the piece that was sent last: had anew for each piece, it would cost more than the reading.
+type Sent = Arc<Mutex<Vec<u8>>>;
+
+/// A piece that is being sent.
+struct Piece(Vec<u8>, Sent);
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.0);
+    }
 }
 
 impl Body {
@@ -46,16 +66,19 @@ impl Body {
 
     /// `length` bytes of a file from where it stands; the first of them are read at once. Blocks on the disk.
     pub(super) fn begin(file: File, length: u64) -> io::Result<Body> {
-        let first = read_exactly(&file, length.min(PIECE_BYTES))?;
+        let first = read_exactly(&file, length.min(PIECE_BYTES), Vec::new())?;
         if first.len() as u64 == length {
             return Ok(Body::full(first));
         }
-        Ok(Body(Kind::File(FileBody { left: length, next: Next::Ready(file, first) })))
+        let next = Next::Ready(file, first);
+        Ok(Body(Kind::File(FileBody { left: length, next, sent: Sent::default() })))
     }
 }
 
-fn read_exactly(file: &File, length: u64) -> io::Result<Vec<u8>> {
-    let mut piece = Vec::with_capacity(length as usize);
+/// Reads so many bytes into the memory of `piece`.
+fn read_exactly(file: &File, length: u64, mut piece: Vec<u8>) -> io::Result<Vec<u8>> {
+    piece.clear();
+    piece.reserve_exact(length as usize);
     let n = file.take(length).read_to_end(&mut piece)? as u64;
     if n == length { Ok(piece) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
@@ -78,12 +101,13 @@ impl FileBody {
         self.left -= piece.len() as u64;
         if self.left > 0 {
             let length = self.left.min(PIECE_BYTES);
+            let spent = std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner));
             self.next = Next::Reading(tokio::task::spawn_blocking(move || {
-                let piece = read_exactly(&file, length)?;
+                let piece = read_exactly(&file, length, spent)?;
                 Ok((file, piece))
             }));
         }
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece)))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Piece(piece, self.sent.clone()))))))
     }
 }
 

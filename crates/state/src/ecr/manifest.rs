@@ -135,7 +135,8 @@ impl Manifest {
         if value.get("schemaVersion").and_then(|v| v.as_u64()) == Some(1) {
             return Err("manifests of schema version 1 are not supported".into());
         }
-        let document: Document = serde_json::from_value(value).map_err(|e| format!("not a manifest: {e}"))?;
+        // From the text: of a key that is given twice, readers would take the one or the other.
+        let document: Document = serde_json::from_str(text).map_err(|e| format!("not a manifest: {e}"))?;
         if document.schema_version != 2 {
             return Err(format!("schemaVersion is {}, not 2", document.schema_version));
         }
@@ -255,6 +256,10 @@ mod tests {
         };
         check("{", None, "Invalid JSON syntax");
         check("[]", None, "not a manifest");
+        let twice = format!(r#"{{"digest":"{A}","size":1,"digest":"{A}"}}"#);
+        let twice = format!(r#"{{"schemaVersion":2,"config":{twice},"layers":[]}}"#);
+        check(&twice, None, "duplicate field");
+        check(r#"{"schemaVersion":2,"layers":[],"layers":[]}"#, None, "duplicate field");
         check(r#"{"schemaVersion":1}"#, None, "schema version 1");
         check(r#"{"schemaVersion":2}"#, None, "'config' is missing");
         check(r#"{"schemaVersion":2}"#, Some(OCI_INDEX), "'manifests' is missing");

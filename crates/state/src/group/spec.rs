@@ -301,6 +301,27 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
+impl Ulimit {
+    /// The kernel's limits as ECS names them.
+    pub const NAMES: [&str; 15] = [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+}
+
 /// ECS `linuxParameters`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LinuxParameters {

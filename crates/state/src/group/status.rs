@@ -70,6 +70,11 @@ impl ContainerGroup {
         matches!(self.desired, Desired::Stop(_)) || self.observed.stop.is_some() || self.is_stopped()
     }
 
+    /// The task's `desiredStatus`.
+    pub fn desired_status(&self) -> &'static str {
+        if self.is_stopping() { "STOPPED" } else { "RUNNING" }
+    }
+
     /// When the task was started, as ECS counts it: its containers run and its targets are registered. One that ends
     /// before that was started when its containers were.
     pub fn started_at_ms(&self) -> Option<TimeMs> {

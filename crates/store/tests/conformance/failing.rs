@@ -1,6 +1,8 @@
 //! The writer over engines that fail: what failed leaves no trace, and nobody waits for ever.
 
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use store::{
     Backend, Batch, Committed, Engine, Grouped, Job, Limits, Loaded, MemoryEngine, Result, StoreError, Table,
@@ -95,7 +97,7 @@ fn when_the_writer_panics_nobody_waits_for_ever() {
     let mut watch = backend.watch(1).expect("watch");
     let tickets: Vec<_> = (2..100).map(|n| backend.commit(batch(n, vec![]))).collect();
     assert!(tickets.into_iter().all(|ticket| ticket.wait() == Err(StoreError::Closed)));
-    assert_eq!(watch.next_timeout(std::time::Duration::from_secs(20)), Err(StoreError::Closed));
+    assert_eq!(watch.next_timeout(Duration::from_secs(20)), Err(StoreError::Closed));
     assert_eq!(backend.load(), Err(StoreError::Closed));
     assert!(backend.close().is_err(), "it says that the writer is gone");
 }
@@ -106,4 +108,52 @@ fn a_panicking_job_is_told_to_its_caller_and_harms_nobody() {
     assert_eq!(backend.compact(), Err(StoreError::Closed));
     assert_eq!(backend.commit(batch(1, vec![])).wait(), Ok(1));
     assert_eq!(backend.close(), Ok(()));
+}
+
+/// A backend whose writer waits before it tells of a commit, until the sender is dropped.
+fn held(panics: fn(u64) -> bool) -> (Grouped, mpsc::Sender<()>) {
+    let backend = Failing::start(|_| false, panics);
+    let (go_on, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    backend.on_durable(Box::new(move |_| drop(wait.lock().map(|wait| wait.recv()))));
+    (backend, go_on)
+}
+
+/// A callback may own the last of what owns the backend, and lets go of it on the writer's own thread.
+#[test]
+fn the_last_owner_may_let_go_in_a_callback() {
+    let (backend, go_on) = held(|_| false);
+    let mut watch = backend.watch(1).expect("watch");
+    let (first, second) = (backend.commit(batch(1, vec![])), backend.commit(batch(2, vec![])));
+    let (sender, receiver) = mpsc::channel();
+    first.on_done(move |result| {
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(backend)));
+        sender.send((result, dropped.is_ok())).expect("the test waits");
+    });
+    drop(go_on);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok((Ok(1), true)));
+    assert_eq!(second.wait(), Ok(2), "what was queued is written");
+    assert!(matches!(watch.next_timeout(Duration::from_secs(20)), Ok(Some(commit)) if commit.revision == 2));
+    assert_eq!(watch.next_timeout(Duration::from_secs(20)), Err(StoreError::Closed), "the writer has ended");
+}
+
+/// The same where the writer ends by a panic, which fails what is queued behind.
+#[test]
+fn the_last_owner_may_let_go_when_the_writer_panics() {
+    let (backend, go_on) = held(|write| write == 2);
+    let first = backend.commit(batch(1, vec![]));
+    // The writer has taken it, alone.
+    while backend.durable_revision() < 1 {
+        std::thread::yield_now();
+    }
+    let fills_a_group = backend.commit(batch(2, vec![put(1, "a", &vec![0; Limits::default().group_bytes])]));
+    let behind = backend.commit(batch(3, vec![]));
+    let (sender, receiver) = mpsc::channel();
+    behind.on_done(move |result| {
+        drop(backend);
+        sender.send(result).expect("the test waits");
+    });
+    drop(go_on);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(Err(StoreError::Closed)));
+    assert_eq!((first.wait(), fills_a_group.wait()), (Ok(1), Err(StoreError::Closed)));
 }

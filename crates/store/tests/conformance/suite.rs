@@ -22,6 +22,7 @@ pub fn run(fresh: Factory<'_>) {
     many_writers_share_one_counter(default());
     tickets_wait_call_back_and_resolve_as_futures(&*default());
     durable_revision_is_told(&*default());
+    the_writer_may_be_the_last_to_have_it(default());
     watches_see_every_commit_once(&*default());
     watch_waits_and_ends(&*default());
     history_is_bounded(&*fresh(Limits { history_commits: 4, ..Limits::default() }));
@@ -210,6 +211,26 @@ fn durable_revision_is_told(b: &dyn Backend) {
         // Both are true before the ticket resolves: whoever waited for it may rely on them.
         assert_eq!((b.durable_revision(), told.load(Ordering::SeqCst)), (n, n));
     }
+}
+
+/// A listener may hold what holds the store: then its writer drops it, and cannot wait for itself.
+fn the_writer_may_be_the_last_to_have_it(b: Box<dyn Backend>) {
+    let store: Arc<dyn Backend> = b.into();
+    let (release, released) = mpsc::channel();
+    let (told, heard) = mpsc::channel();
+    let held = Mutex::new(Some((store.clone(), released)));
+    store.on_durable(Box::new(move |_| {
+        let held = held.lock().expect("the listener alone locks it").take();
+        let Some((store, released)) = held else { return };
+        released.recv().expect("the other has let go");
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(store)));
+        told.send(dropped.is_ok()).expect("the test waits");
+    }));
+    let ticket = store.commit(batch(1, vec![]));
+    drop(store);
+    release.send(()).expect("the listener waits");
+    assert_eq!(heard.recv_timeout(Duration::from_secs(10)), Ok(true), "the writer panicked");
+    ticket.wait().expect("durable");
 }
 
 fn watches_see_every_commit_once(b: &dyn Backend) {

@@ -36,6 +36,12 @@ pub fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_string();
     }
+    let bytes = percent_decode_bytes(text);
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// As [`percent_decode`], whether UTF-8 comes of it or not.
+pub fn percent_decode_bytes(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -47,13 +53,18 @@ pub fn percent_decode(text: &str) -> String {
         out.push(byte.unwrap_or(bytes[at]));
         at += if byte.is_some() { 3 } else { 1 };
     }
-    String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    out
 }
 
 /// Escapes everything but unreserved characters, as SigV4 and REST paths do.
 pub fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    percent_encode_bytes(text.as_bytes())
+}
+
+/// As [`percent_encode`], for what need not be UTF-8.
+pub fn percent_encode_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for &byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
             _ => out += &format!("%{byte:02X}"),

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::decide::{Decision, reply_to};
-use super::{Shared, View};
+use super::{AtOnce, Shared, View};
 
 /// Queries of one namespace passed on at once, so that one cannot take all.
 const MAX_FORWARDED: usize = 128;
@@ -63,6 +63,15 @@ impl Client {
             Decision::Forward => Step::Forward(bytes.to_vec(), query),
             Decision::Follow(reply, target) => Step::Follow(reply, target),
             Decision::Ignore => Step::Done(None),
+        }
+    }
+
+    /// What can be said at once, for who has no sockets.
+    pub fn at_once(&self, bytes: &[u8], is_datagram: bool) -> AtOnce {
+        match self.begin(bytes, is_datagram) {
+            Step::Done(Some(answer)) => AtOnce::Answer(answer),
+            Step::Done(None) => AtOnce::Silence,
+            Step::Forward(..) | Step::Follow(..) => AtOnce::AskOthers,
         }
     }
 

@@ -43,6 +43,9 @@ impl Reference {
             Some(_) => ("docker.io", name.to_owned()),
             None => ("docker.io", format!("library/{name}")),
         };
+        if !is_domain(domain) {
+            return Err(invalid());
+        }
         if !is_repository(&repository) {
             return Err(if repository.chars().any(|c| c.is_ascii_uppercase()) {
                 format!("invalid reference format: repository name ({repository}) must be lowercase")
@@ -97,6 +100,30 @@ fn is_tag(text: &str) -> bool {
         && bytes.iter().all(|b| word(*b) || *b == b'.' || *b == b'-')
 }
 
+/// A host as Docker's grammar has it: names of letters, digits and dashes, or an IPv6 address in brackets; and a port.
+/// It becomes part of a URL: nothing in it may mean something there.
+fn is_domain(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, after)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("", after)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        edge(bytes.first())
+            && edge(bytes.last())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    };
+    let is_port = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    (text.starts_with('[') || host.split('.').all(label))
+        && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
 fn is_repository(text: &str) -> bool {
     let part = |part: &str| {
         let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -122,6 +149,7 @@ mod tests {
             ("localhost:4566/app:1", "localhost:4566/app:1".into()),
             ("localhost/app", "localhost/app:latest".into()),
             ("public.ecr.aws/x/y:z", "public.ecr.aws/x/y:z".into()),
+            ("[::1]:5000/app", "[::1]:5000/app:latest".into()),
             (with_digest.as_str(), format!("docker.io/library/app@{digest}")),
             (both.as_str(), both.clone()),
         ];
@@ -130,6 +158,17 @@ mod tests {
         }
         for bad in ["", "App", "a b", "a:", "a:-x", "a@sha256:1", "/a", "a//b", "a/../b", "-a"] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_nothing_but_a_host() {
+        for bad in [
+            "a.b?c=", "a.b#", "a_b.c", "a b.c", "a..b", "-a.b", "a.b:", "a.b:x", ":80", "[::1", "[x]",
+            "a.b\\", "é.b",
+        ] {
+            let text = format!("{bad}/app");
+            assert!(Reference::parse(&text).is_err(), "{text:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::super::remove::remove_tree;
 use super::pull::hex;
 use super::{Answer, Blob, ImageSource, ManifestBytes, PullError, PullScope, Reference};
 
-mod auth;
+pub mod auth;
 mod blob;
 mod http;
 

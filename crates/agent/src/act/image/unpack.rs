@@ -4,11 +4,13 @@
 //! Every path is opened below the folder by the kernel's own rules (`openat2`, RESOLVE_IN_ROOT): a link in the tar can
 //! lead nowhere but within the layer, as it will in the container.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use tar::{Entry, EntryType};
@@ -22,6 +24,9 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// How deep folders may lie: far beyond what images have, and little enough that opening a path takes no time.
 const DEPTH_MAX: usize = 512;
 
+/// Most bytes of an entry before its content: its long names and its attributes.
+const HEAD_BYTES_MAX: u64 = 4 << 20;
+
 /// Unpacks a tar. The reader is read up to the tar's end mark.
 ///
 /// # Errors
@@ -29,15 +34,40 @@ const DEPTH_MAX: usize = 512;
 pub fn unpack(reader: impl Read, root: &Path) -> io::Result<()> {
     let root_depth = std::fs::canonicalize(root)?.iter().count();
     let mut unpacker = Unpacker { root, root_depth, parent: None, folder_times: Vec::new() };
-    let mut archive = tar::Archive::new(reader);
-    for entry in archive.entries()? {
+    let left = Cell::new(HEAD_BYTES_MAX);
+    let mut archive = tar::Archive::new(Bounded { reader, left: &left });
+    let mut entries = archive.entries()?;
+    while let Some(entry) = entries.next() {
+        left.set(u64::MAX);
         let mut entry = entry?;
         let path = clean(&entry.path_bytes())?;
         unpacker
             .entry(&mut entry, &path)
             .map_err(|err| io::Error::new(err.kind(), format!("{}: {err}", path.display())))?;
+        // What of it nobody wanted is not part of the next one's head.
+        io::copy(&mut entry, &mut io::sink())?;
+        left.set(HEAD_BYTES_MAX);
     }
     unpacker.set_folder_times()
+}
+
+/// Reads no more than there is left: heads are held in memory, and a few packed bytes can be a name of gigabytes.
+struct Bounded<'a, R> {
+    reader: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(invalid("the head of an entry has more than 4 MiB"));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.reader.read(&mut buffer[..most])?;
+        self.left.set(left - count as u64);
+        Ok(count)
+    }
 }
 
 struct Unpacker<'a> {
@@ -90,6 +120,9 @@ impl Unpacker<'_> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader) {
             return Ok(());
+        }
+        if has_sparse_map(entry)? {
+            return Err(invalid("a sparse file in the form of pax, which is not understood"));
         }
         let Some(name) = path.file_name() else {
             // The root itself.
@@ -189,7 +222,10 @@ impl Unpacker<'_> {
             }
             File::from_raw_fd(fd)
         };
-        io::copy(entry, &mut file)?;
+        match entry.header().entry_type() {
+            EntryType::GNUSparse => copy_sparse(entry, &file)?,
+            _ => drop(io::copy(entry, &mut file)?),
+        }
         self.attributes(entry, path, file.as_fd(), false)
     }
 
@@ -331,6 +367,36 @@ impl Unpacker<'_> {
             check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) })?;
         }
         Ok(())
+    }
+}
+
+/// Whether a file's content is a map of its holes and what lies between them (GNU tar, `--format=pax --sparse`).
+fn has_sparse_map<R: Read>(entry: &mut Entry<R>) -> io::Result<bool> {
+    let Some(extensions) = entry.pax_extensions()? else { return Ok(false) };
+    for extension in extensions {
+        if extension?.key_bytes().starts_with(b"GNU.sparse.") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writes a sparse file with its holes. A tar of a few bytes can name any size: what there is no room for is refused.
+fn copy_sparse<R: Read>(entry: &mut Entry<R>, file: &File) -> io::Result<()> {
+    let room = nix::sys::statvfs::fstatvfs(file)?;
+    if entry.size() > room.blocks_available() as u64 * room.fragment_size() as u64 {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
+    let (mut buffer, mut at) = (vec![0; 1 << 16], 0);
+    loop {
+        let count = entry.read(&mut buffer)?;
+        if count == 0 {
+            return file.set_len(at);
+        }
+        if buffer[..count].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&buffer[..count], at)?;
+        }
+        at += count as u64;
     }
 }
 

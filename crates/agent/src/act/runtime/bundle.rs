@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use state::group::{ContainerSpec, NetworkMode};
+use state::group::{ContainerSpec, NetworkMode, Ulimit};
 
 use super::users::User;
 use super::{capabilities, devices, seccomp};
@@ -127,27 +127,10 @@ fn environment(inputs: &Inputs) -> Vec<String> {
 }
 
 fn rlimits(spec: &ContainerSpec, nofile_max: Option<u64>) -> Result<Value, String> {
-    let names = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
     let limit = |value: i64| if value < 0 { u64::MAX } else { value as u64 };
     let mut all = Vec::new();
     for ulimit in &spec.ulimits {
-        if !names.contains(&ulimit.name.as_str()) {
+        if !Ulimit::NAMES.contains(&ulimit.name.as_str()) {
             return Err(format!("invalid ulimit type: {}", ulimit.name));
         }
         let kind = format!("RLIMIT_{}", ulimit.name.to_uppercase());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,15 @@ use cut::cut;
 
 use super::super::runtime::cgroup::Cgroups;
 use super::super::runtime::{self, DriverKind};
-use super::forks::{self, Fork, Streams};
+use super::forks::{self, Fork};
 use super::frames::Writer;
 use super::journal::{Journal, Record, What};
-use super::unix::{exit_code, now_ms, pipe};
+use super::output::{self, Output};
+use super::unix::{exit_code, now_ms, signals};
 use super::{Answer, Ask, Request, Said, Settings, container_dir, socket_path};
 
 /// A client that reads slower than this much is dropped; it comes back and reads the journal.
 const CLIENT_BUFFER_BYTES_MAX: usize = 1 << 20;
-/// How much of one pipe is read before the others have their turn.
-const READS_MAX: usize = 16;
-/// How much of one is read when its container has ended: more than a pipe holds.
-const LAST_READS_MAX: usize = 128;
 /// While something could not be written, it is tried again this often.
 const RETRY_MS: i32 = 1000;
 /// While a container waits for its output to be delivered, it is looked this often whether some was.
@@ -33,11 +30,7 @@ struct Container {
     runtime_id: String,
     driver: DriverKind,
     pid: Option<i32>,
-    /// Read ends of its output: stream number and pipe.
-    output: Vec<(u8, File)>,
-    /// Held so that the container's standard input stays open.
-    _stdin: Option<OwnedFd>,
-    frames: Option<Writer>,
+    output: Output,
 }
 
 enum Purpose {
@@ -143,14 +136,13 @@ impl Supervisor {
     fn new(dir: &Path, listener: UnixListener) -> io::Result<Supervisor> {
         listener.set_nonblocking(true)?;
         let settings = serde_json::from_slice(&std::fs::read(dir.join("supervise.json"))?)?;
-        let signals = signals()?;
         Ok(Supervisor {
             dir: dir.to_owned(),
             settings,
             cgroups: Cgroups::detect(),
             journal: Journal::open(dir)?,
             listener,
-            signals,
+            signals: signals()?,
             clients: Vec::new(),
             clients_seen: 0,
             containers: Vec::new(),
@@ -165,7 +157,7 @@ impl Supervisor {
         while !self.finished {
             let mut polled = self.polled();
             let pending = !self.journal.retry();
-            let full = self.containers.iter().any(Container::is_full);
+            let full = self.containers.iter().any(|container| container.output.is_full());
             let timeout = match (full, pending) {
                 (true, _) => FULL_MS,
                 (false, true) => RETRY_MS,
@@ -193,8 +185,8 @@ impl Supervisor {
             entry(self.signals.as_raw_fd(), libc::POLLIN),
         ];
         polled.extend(self.works.iter().map(|w| entry(w.fork.result.as_raw_fd(), libc::POLLIN)));
-        for container in self.containers.iter().filter(|container| !container.is_full()) {
-            polled.extend(container.output.iter().map(|(_, pipe)| entry(pipe.as_raw_fd(), libc::POLLIN)));
+        for container in self.containers.iter().filter(|container| !container.output.is_full()) {
+            polled.extend(container.output.pipes().map(|pipe| entry(pipe, libc::POLLIN)));
         }
         for client in &self.clients {
             let write = if client.output.is_empty() { 0 } else { libc::POLLOUT };
@@ -207,7 +199,7 @@ impl Supervisor {
     fn turn(&mut self, ready: &[RawFd]) {
         let now = now_ms();
         for container in &mut self.containers {
-            container.read_output(|fd| ready.contains(&fd), false, now);
+            container.output.read(|fd| ready.contains(&fd), now);
         }
         self.read_results(ready);
         if ready.contains(&self.signals.as_raw_fd()) {
@@ -340,11 +332,7 @@ impl Supervisor {
         // In a shared PID namespace its children have not gone with it.
         self.cgroups.kill_all(&cgroup);
         let now = now_ms();
-        // All that it said is in the pipes by now: at most what they hold.
-        container.read_output(|_| true, true, now);
-        if let Some(frames) = &mut container.frames {
-            frames.sync();
-        }
+        container.output.finish(now);
         let what = What::Exited { code: exit_code(status), out_of_memory };
         self.record(Record { container: container.index, run: container.run, at_ms: now, what });
         cut!("supervisor.exit.recorded");
@@ -463,21 +451,12 @@ impl Supervisor {
                 }
                 let open = if log_blocks { Writer::blocking } else { Writer::open };
                 let frames = capture.then(|| open(&dir, log_bytes_max));
-                let (streams, output, stdin) =
-                    streams(capture, stdin_open, terminal).map_err(|err| err.to_string())?;
+                let (streams, output) =
+                    output::open(frames, stdin_open, terminal).map_err(|err| err.to_string())?;
                 let fork = forks::start(dir, streams, self.pid_namespace).map_err(|err| err.to_string())?;
                 cut!("supervisor.start.forked");
-                let (index, pid, _stdin) = (container, None, stdin);
-                self.containers.push(Container {
-                    index,
-                    run,
-                    runtime_id,
-                    driver,
-                    pid,
-                    output,
-                    _stdin,
-                    frames,
-                });
+                let (index, pid) = (container, None);
+                self.containers.push(Container { index, run, runtime_id, driver, pid, output });
                 (fork, Purpose::Start { container })
             }
             Ask::Exec { container, spec } => {
@@ -493,83 +472,6 @@ impl Supervisor {
         self.works.push(Work { fork, purpose, client, request });
         Ok(())
     }
-}
-
-impl Container {
-    /// Whether nothing is to be read of it until what it has said is delivered.
-    fn is_full(&self) -> bool {
-        self.frames.as_ref().is_some_and(Writer::is_full)
-    }
-
-    /// Reads the pipes that are ready into the log: while it has room, or all that is in them when the container has
-    /// ended.
-    fn read_output(&mut self, ready: impl Fn(RawFd) -> bool, ended: bool, now: i64) {
-        let reads_max = if ended { LAST_READS_MAX } else { READS_MAX };
-        let frames = &mut self.frames;
-        let mut buffer = [0; 16 * 1024];
-        self.output.retain_mut(|(stream, pipe)| {
-            if !ready(pipe.as_raw_fd()) {
-                return true;
-            }
-            // Bounded: what is written while it is read must not keep the others waiting, nor an exit untold.
-            for _ in 0..reads_max {
-                if !ended && frames.as_ref().is_some_and(Writer::is_full) {
-                    break;
-                }
-                match pipe.read(&mut buffer) {
-                    Ok(0) => return false,
-                    Ok(count) => {
-                        if let Some(frames) = frames {
-                            frames.write(*stream, now, &buffer[..count]);
-                        }
-                    }
-                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                    Err(err) => return err.kind() == io::ErrorKind::WouldBlock,
-                }
-            }
-            true
-        });
-    }
-}
-
-type Pipes = (Streams, Vec<(u8, File)>, Option<OwnedFd>);
-
-/// A container's ends of its standard streams, and the supervisor's.
-fn streams(capture: bool, stdin_open: bool, terminal: bool) -> io::Result<Pipes> {
-    if terminal {
-        let pair = nix::pty::openpty(None, None)?;
-        forks::set_nonblocking(&pair.master)?;
-        for end in [&pair.master, &pair.slave] {
-            // SAFETY: plain system call on an open descriptor, which no other container is to inherit.
-            if unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        let streams = Streams {
-            stdin: Some(pair.slave.try_clone()?),
-            output: Some((pair.slave.try_clone()?, pair.slave)),
-        };
-        // Nobody can close the container's input: its terminal is there until the container ends.
-        return Ok((streams, vec![(1, File::from(pair.master))], None));
-    }
-    let mut own = Vec::new();
-    let output = if capture {
-        let (out_read, out_write) = pipe(0)?;
-        let (err_read, err_write) = pipe(0)?;
-        forks::set_nonblocking(&out_read)?;
-        forks::set_nonblocking(&err_read)?;
-        own = vec![(1, File::from(out_read)), (2, File::from(err_read))];
-        Some((out_write, err_write))
-    } else {
-        None
-    };
-    let (stdin, held) = if stdin_open {
-        let (read, write) = pipe(0)?;
-        (Some(read), Some(write))
-    } else {
-        (None, None)
-    };
-    Ok((Streams { stdin, output }, own, held))
 }
 
 impl Client {
@@ -607,21 +509,5 @@ impl Client {
                 Err(err) => return err.kind() == io::ErrorKind::WouldBlock,
             }
         }
-    }
-}
-
-/// Signals as a descriptor: exits of children, and the machine's end. An interrupt from a terminal is not for us.
-fn signals() -> io::Result<File> {
-    // SAFETY: plain system calls on memory of this frame; the descriptor returned is ours alone.
-    unsafe {
-        libc::signal(libc::SIGHUP, libc::SIG_IGN);
-        libc::signal(libc::SIGINT, libc::SIG_IGN);
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGCHLD);
-        libc::sigaddset(&mut set, libc::SIGTERM);
-        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-        let fd = libc::signalfd(-1, &set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC);
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
     }
 }

@@ -1,5 +1,7 @@
 //! Small pieces of Unix that the supervisor and the processes it forks share.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The exit code of a wait status: the code, or 128+n after signal n.
@@ -56,13 +58,32 @@ pub fn now_ms() -> i64 {
 ///
 /// # Errors
 /// Those of `pipe2(2)`.
-pub fn pipe(flags: i32) -> std::io::Result<(OwnedFd, OwnedFd)> {
+pub fn pipe(flags: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: the array has room for the two descriptors, which are ours alone.
     unsafe {
         if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | flags) != 0 {
-            return Err(std::io::Error::last_os_error());
+            return Err(io::Error::last_os_error());
         }
         Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Signals as a descriptor: exits of children, and the machine's end. An interrupt from a terminal is not for us.
+///
+/// # Errors
+/// Those of `signalfd(2)`.
+pub fn signals() -> io::Result<File> {
+    // SAFETY: plain system calls on memory of this frame; the descriptor returned is ours alone.
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        libc::signal(libc::SIGINT, libc::SIG_IGN);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        libc::sigaddset(&mut set, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        let fd = libc::signalfd(-1, &set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
     }
 }

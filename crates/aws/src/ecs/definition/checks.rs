@@ -2,31 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use state::group::NetworkMode;
+use state::group::{NetworkMode, Ulimit};
 use wire::Fault;
 use wire::shapes::ecs as w;
 
 use crate::ecs::faults::client;
 use crate::ecs::refs::is_name;
-
-/// The kernel's limits as ECS names them.
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 
 /// Checks a document with its defaults filled in.
 pub fn check(document: &w::TaskDefinition, mode: NetworkMode) -> Result<(), Fault> {
@@ -288,7 +269,7 @@ fn limits(container: &w::ContainerDefinition) -> Result<(), Fault> {
     let mut seen = BTreeSet::new();
     for limit in container.ulimits.iter().flatten() {
         let name = limit.name.as_deref().unwrap_or_default();
-        if !ULIMITS.contains(&name) {
+        if !Ulimit::NAMES.contains(&name) {
             return Err(client(format!("Invalid ulimit '{name}'")));
         }
         if !seen.insert(name) {

@@ -180,3 +180,66 @@ fn what_lies_too_deep_is_refused() {
     let refused = unpacked(&entries).1.unwrap_err().to_string();
     assert!(refused.ends_with("b/b/b/… lies deeper than 512 folders"), "{refused}");
 }
+
+/// A tar of one sparse file that is all hole.
+fn hole(bytes: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_path("hole").unwrap();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    // The base-256 form of numbers: eight bytes at the end, and a mark.
+    let mut number = [0; 12];
+    number[0] = 0x80;
+    number[4..].copy_from_slice(&bytes.to_be_bytes());
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize = number;
+    gnu.sparse[0].offset = number;
+    gnu.sparse[0].numbytes[..2].copy_from_slice(b"0\0");
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, &b""[..]).unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn holes_take_no_room_and_are_no_larger_than_there_is() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&hole(64 << 20)[..], dir.path()).unwrap();
+    let file = std::fs::metadata(dir.path().join("hole")).unwrap();
+    assert_eq!((file.len(), file.blocks()), (64 << 20, 0));
+    let refused = unpack(&hole(1 << 60)[..], dir.path()).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::StorageFull, "{refused}");
+}
+
+#[test]
+fn a_map_of_holes_is_not_taken_for_content() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let map = [("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.name", b"file")];
+    builder.append_pax_extensions(map).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    builder.append_data(&mut header, "GNUSparseFile.0/file", &b""[..]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let refused = unpack(&builder.into_inner().unwrap()[..], dir.path()).unwrap_err();
+    assert!(refused.to_string().contains("sparse"), "{refused}");
+}
+
+#[test]
+fn a_name_of_gigabytes_is_not_held_in_memory() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(64 << 20);
+    header.set_cksum();
+    let mut rest = io::repeat(b'a').take(64 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let refused = unpack((&header.as_bytes()[..]).chain(&mut rest), dir.path()).unwrap_err();
+    assert!(refused.to_string().contains("4 MiB"), "{refused}");
+    assert!(rest.limit() > 56 << 20, "{} bytes are left", rest.limit());
+}
