@@ -13,6 +13,7 @@ mod bug;
 mod check;
 mod events;
 mod generate;
+mod group;
 mod machine;
 mod ops;
 mod program;

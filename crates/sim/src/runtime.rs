@@ -2,7 +2,8 @@
 
 use state::TimeMs;
 
-use crate::machine::{Event, Group, Hands};
+use crate::group::Group;
+use crate::machine::{Event, Hands};
 use crate::program::{Program, between};
 
 const SIGKILL: i32 = 9;
