@@ -147,13 +147,16 @@ fn no_step_leaves_the_bounds() {
     }
 }
 
+/// Where a state may end, each with whether it is stuck there.
+type Ends = BTreeSet<(Counts, bool)>;
+
 /// What becomes of a service whose tasks start, and fail, in any order.
 struct Fates {
     desired: u32,
     percents: (u32, u32),
     primary: Primary,
     /// Where each state may end: none yet while its paths are being followed.
-    ends: HashMap<(Counts, u32), Option<BTreeSet<(Counts, bool)>>>,
+    ends: HashMap<(Counts, u32), Option<Ends>>,
 }
 
 impl Fates {
@@ -161,9 +164,9 @@ impl Fates {
         Fates { desired, percents, primary, ends: HashMap::new() }
     }
 
-    /// Every end that may come of a state, each with whether it is stuck. `failures`: so many tasks may still fail.
+    /// Every end that may come of a state. `failures`: so many tasks may still fail.
     /// A path that comes back to where it was is none that ends.
-    fn ends(&mut self, counts: Counts, failures: u32) -> BTreeSet<(Counts, bool)> {
+    fn ends(&mut self, counts: Counts, failures: u32) -> Ends {
         let context = (self.desired, self.percents, self.primary);
         match self.ends.get(&(counts, failures)) {
             Some(Some(known)) => return known.clone(),
@@ -177,7 +180,7 @@ impl Fates {
         let ends = if after != counts || !step.stop.is_empty() {
             self.ends(after, failures)
         } else {
-            let mut ends = BTreeSet::new();
+            let mut ends = Ends::new();
             // Starting tasks become healthy or fail; what is unproven turns out the one or the other.
             for (from, to, fails) in [(0, 1, 0), (0, 2, 1), (3, 4, 0), (3, 5, 1), (6, 4, 0), (6, 5, 0)] {
                 if counts[from] > 0 && failures >= fails {
