@@ -7,6 +7,7 @@ use state::TimeMs;
 use state::assignment::{AgentDesired, Assignment};
 use state::group::{Condition, ContainerSpec, StopCause, StopCode};
 
+mod course;
 mod health;
 mod known;
 mod order;
@@ -16,6 +17,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use course::Course;
 pub use known::{Event, Ground, Image, Known, KnownContainer, Run};
 pub use view::observe;
 

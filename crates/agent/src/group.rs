@@ -16,7 +16,7 @@ use crate::act::remove::remove_tree;
 use crate::act::supervisor::client::{Supervisor, Telling, Told};
 use crate::act::supervisor::journal::{self, Record, What};
 use crate::act::supervisor::{Ask, Settings};
-use crate::decide::{Event, Ground, Known, Run, Step, decide, observe};
+use crate::decide::{Course, Event, Ground, Known, Step, observe};
 use crate::node::Node;
 use crate::now_ms;
 
@@ -60,9 +60,7 @@ enum Happened {
 pub struct Group {
     node: Arc<Node>,
     dir: PathBuf,
-    assignment: Arc<Assignment>,
-    known: Known,
-    abandoned: bool,
+    course: Course,
     supervisor: Option<Supervisor>,
     telling: Option<Telling>,
     images: Vec<Option<PulledImage>>,
@@ -73,7 +71,6 @@ pub struct Group {
     seen: Arc<Seen>,
     happened: mpsc::UnboundedSender<Happened>,
     happenings: mpsc::UnboundedReceiver<Happened>,
-    reported: Option<Observed>,
 }
 
 impl Group {
@@ -94,9 +91,7 @@ impl Group {
         Ok(Group {
             node,
             dir,
-            assignment,
-            known,
-            abandoned: false,
+            course: Course::new(assignment, known),
             supervisor: None,
             telling: None,
             images,
@@ -105,8 +100,11 @@ impl Group {
             seen,
             happened,
             happenings,
-            reported: None,
         })
+    }
+
+    fn assignment(&self) -> &Arc<Assignment> {
+        &self.course.assignment
     }
 
     /// Works until the group is gone and unassigned, or the agent ends.
@@ -124,7 +122,7 @@ impl Group {
                 return;
             }
             let again_at_ms = self.go_on().await;
-            if self.known.is_gone() && self.abandoned {
+            if self.course.is_over() {
                 self.forget();
                 return;
             }
@@ -146,12 +144,9 @@ impl Group {
         match wish {
             Wish::Undecided => {}
             Wish::Leave => return true,
-            Wish::Abandoned => {
-                self.abandoned = true;
-                self.known.abandon(now_ms());
-            }
+            Wish::Abandoned => self.course.abandon(now_ms()),
             Wish::Assigned(assignment) => {
-                if !Arc::ptr_eq(&assignment, &self.assignment) {
+                if !Arc::ptr_eq(&assignment, &self.course.assignment) {
                     self.take_assignment(assignment).await;
                 }
             }
@@ -160,29 +155,24 @@ impl Group {
     }
 
     async fn take_assignment(&mut self, assignment: Arc<Assignment>) {
-        let network_changed = assignment.network != self.assignment.network;
-        // A report may have been lost on the way: what the server shows differs from what was said.
-        if self.reported.as_ref().is_some_and(|reported| *reported != assignment.observed) {
-            self.reported = None;
-        }
-        self.assignment = assignment;
-        notes::write_assignment(&self.dir, &self.assignment);
-        if network_changed && self.known.ground == Ground::Ready {
-            let (node, assignment) = (self.node.clone(), self.assignment.clone());
+        let network_changed = assignment.network != self.assignment().network;
+        self.course.assign(assignment);
+        notes::write_assignment(&self.dir, self.assignment());
+        if network_changed && self.course.known.ground == Ground::Ready {
+            let (node, assignment) = (self.node.clone(), self.assignment().clone());
             let updated =
                 tokio::task::spawn_blocking(move || node.connections.networks.update(&assignment)).await;
             if let Ok(Err(err)) = updated {
-                tracing::warn!(key = self.assignment.key, %err, "the group's network could not be brought up to date");
+                tracing::warn!(key = self.assignment().key, %err, "the group's network could not be brought up to date");
             }
         }
     }
 
     /// Decides, notes, reports, and begins what is to be begun. When to decide again.
     async fn go_on(&mut self) -> Option<i64> {
-        let before = self.known.clone();
-        let plan = decide(&self.assignment, &mut self.known, now_ms());
-        if self.known != before || !plan.steps.is_empty() {
-            notes::write_known(&self.dir, &self.known);
+        let (plan, changed) = self.course.decide(now_ms());
+        if changed {
+            notes::write_known(&self.dir, &self.course.known);
             cut!("agent.group.known-noted");
         }
         self.report();
@@ -193,15 +183,11 @@ impl Group {
     }
 
     fn report(&mut self) {
-        let observed = observe(&self.assignment, &self.known);
-        if self.reported.as_ref() == Some(&observed) {
-            return;
-        }
+        let Some(observed) = self.course.report() else { return };
         *self.seen.observed.lock().unwrap_or_else(PoisonError::into_inner) = observed.clone();
-        let report = Report { key: self.assignment.key.clone(), observed: observed.clone() };
+        let report = Report { key: self.assignment().key.clone(), observed };
         // The receiver is gone only when the agent ends.
         let _ = self.node.connections.reports.send(report);
-        self.reported = Some(observed);
         self.publish();
     }
 
@@ -228,7 +214,7 @@ impl Group {
     fn take_network(&mut self, network: GroupNetwork) {
         *self.seen.network.lock().unwrap_or_else(PoisonError::into_inner) = Some(network);
         self.publish();
-        let key = &self.assignment.key;
+        let key = &self.assignment().key;
         let listeners = self.node.connections.networks.metadata_listeners(key);
         let served = listeners.map_err(std::io::Error::other).and_then(|l| self.node.endpoints.serve(key, l));
         if let Err(err) = served {
@@ -240,27 +226,28 @@ impl Group {
     fn publish(&self) {
         let network = self.seen.network.lock().unwrap_or_else(PoisonError::into_inner);
         // Nothing is served before there is a network, nor after.
-        let Some(network) = network.as_ref().filter(|_| self.known.ground == Ground::Ready) else { return };
-        let cgroup = self.node.cgroup(&self.assignment.id);
-        let containers = self.known.containers.iter().enumerate().map(|(index, known)| LocalContainer {
-            cgroup: Some(format!("{cgroup}/c{index}")),
-            pid: self.pids[index],
-            address: network.containers.get(index).and_then(|c| c.address),
-            created_at_ms: known.since_ms,
-            started_at_ms: known.since_ms,
-        });
+        let Some(network) = network.as_ref().filter(|_| self.course.known.ground == Ground::Ready) else {
+            return;
+        };
+        let cgroup = self.node.cgroup(&self.assignment().id);
+        let containers =
+            self.course.known.containers.iter().enumerate().map(|(index, known)| LocalContainer {
+                cgroup: Some(format!("{cgroup}/c{index}")),
+                pid: self.pids[index],
+                address: network.containers.get(index).and_then(|c| c.address),
+                created_at_ms: known.since_ms,
+                started_at_ms: known.since_ms,
+            });
         self.node.endpoints.publish(Facts {
-            assignment: self.assignment.clone(),
-            observed: observe(&self.assignment, &self.known),
+            assignment: self.assignment().clone(),
+            observed: observe(self.assignment(), &self.course.known),
             ids: self.ids.clone(),
             containers: containers.collect(),
         });
     }
 
     fn learn(&mut self, event: Event) {
-        let essential: Vec<bool> = self.assignment.spec.containers.iter().map(|c| c.essential).collect();
-        let fargate = self.assignment.launch_type == "FARGATE";
-        self.known.learn(fargate, &essential, event, now_ms());
+        self.course.learn(event, now_ms());
     }
 
     // === The supervisor ===
@@ -274,7 +261,7 @@ impl Group {
 
     fn learn_record(&mut self, record: Record) {
         let Record { container, run, at_ms, what } = record;
-        if container >= self.known.containers.len() {
+        if container >= self.course.known.containers.len() {
             return;
         }
         match what {
@@ -285,7 +272,7 @@ impl Group {
             What::Exited { code, out_of_memory } => {
                 cut!("agent.exit.learnt");
                 self.pids[container] = None;
-                self.node.shipper.exited(&self.assignment.key, container);
+                self.node.shipper.exited(&self.assignment().key, container);
                 self.learn(Event::Exited { container, run, code: Some(code), out_of_memory, at_ms });
             }
         }
@@ -296,8 +283,8 @@ impl Group {
         if let Some(supervisor) = &self.supervisor {
             return Ok(supervisor.clone());
         }
-        let share_pid = self.assignment.spec.share_pid;
-        let settings = Settings { share_pid, cgroup: self.node.cgroup(&self.assignment.id) };
+        let share_pid = self.assignment().spec.share_pid;
+        let settings = Settings { share_pid, cgroup: self.node.cgroup(&self.assignment().id) };
         let (supervisor, telling) = Supervisor::ensure(&self.node.nursery, &self.dir, &settings).await?;
         supervisor.ask(Ask::Watch).await.map_err(std::io::Error::other)?;
         self.telling = Some(telling);
@@ -309,11 +296,11 @@ impl Group {
     async fn reconnect(&mut self) {
         (self.supervisor, self.telling) = (None, None);
         if Supervisor::lives(&self.dir) && self.supervisor().await.is_ok() {
-            self.known.ask_again();
+            self.course.known.ask_again();
             return;
         }
-        if self.known.ground != Ground::Removing && !self.known.is_gone() {
-            tracing::warn!(key = self.assignment.key, "the group's supervisor is gone");
+        if self.course.known.ground != Ground::Removing && !self.course.known.is_gone() {
+            tracing::warn!(key = self.assignment().key, "the group's supervisor is gone");
         }
         self.take_stock_without_supervisor().await;
     }
@@ -323,10 +310,7 @@ impl Group {
         for record in journal::read(&self.dir) {
             self.learn_record(record);
         }
-        let running: Vec<usize> = (0..self.known.containers.len())
-            .filter(|i| self.known.containers[*i].run == Run::Running)
-            .collect();
-        let (node, cgroup) = (self.node.clone(), self.node.cgroup(&self.assignment.id));
+        let (node, cgroup) = (self.node.clone(), self.node.cgroup(&self.assignment().id));
         // A failed join is a panic in the cgroup code; what is left is removed with the group.
         let _ = tokio::task::spawn_blocking(move || {
             for child in node.cgroups.children(&cgroup) {
@@ -334,21 +318,17 @@ impl Group {
             }
         })
         .await;
-        for container in running {
-            let run = self.known.containers[container].runs;
-            let at_ms = now_ms();
-            self.learn(Event::Exited { container, run, code: None, out_of_memory: false, at_ms });
-        }
+        self.course.lose_supervisor(now_ms());
     }
 
     /// Finds out what became of the group while no agent ran.
     async fn recover(&mut self) {
-        notes::write_assignment(&self.dir, &self.assignment);
+        notes::write_assignment(&self.dir, self.assignment());
         cut!("agent.group.assignment-noted");
-        if self.known.is_gone() || self.known.ground == Ground::Absent {
+        if self.course.known.is_gone() || self.course.known.ground == Ground::Absent {
             return;
         }
-        self.node.shipper.follow(&self.assignment, &self.dir);
+        self.node.shipper.follow(self.assignment(), &self.dir);
         let mut found = false;
         if Supervisor::lives(&self.dir) && self.supervisor().await.is_ok() {
             // All records were told before the answer.
@@ -364,26 +344,26 @@ impl Group {
         if !found {
             self.take_stock_without_supervisor().await;
         }
-        self.known.resume();
-        if self.known.ground == Ground::Ready {
+        self.course.known.resume();
+        if self.course.known.ground == Ground::Ready {
             self.find_network().await;
         }
     }
 
     /// Gets to know the network again that the group has. Its containers go on even if that fails.
     async fn find_network(&mut self) {
-        let (node, assignment) = (self.node.clone(), self.assignment.clone());
+        let (node, assignment) = (self.node.clone(), self.assignment().clone());
         let found = tokio::task::spawn_blocking(move || node.connections.networks.prepare(&assignment));
         match found.await.map_err(|err| err.to_string()).and_then(|found| found.map_err(|err| err.reason())) {
             Ok(network) => self.take(Happened::Ground(network)),
-            Err(err) => tracing::warn!(key = self.assignment.key, err, "the group's network is not known"),
+            Err(err) => tracing::warn!(key = self.assignment().key, err, "the group's network is not known"),
         }
     }
 
     // === Steps ===
 
     async fn begin(&mut self, step: Step) {
-        let (node, dir, assignment) = (self.node.clone(), self.dir.clone(), self.assignment.clone());
+        let (node, dir, assignment) = (self.node.clone(), self.dir.clone(), self.assignment().clone());
         let happened = self.happened.clone();
         match step {
             Step::MakeGround => {
@@ -417,7 +397,8 @@ impl Group {
             }
             Step::Check { container, run } => {
                 let supervisor = self.supervisor().await.ok();
-                let runtime_id = self.known.containers[container].runtime_id.clone().unwrap_or_default();
+                let runtime_id =
+                    self.course.known.containers[container].runtime_id.clone().unwrap_or_default();
                 spawn(happened, steps::check(node, dir, assignment, container, run, runtime_id, supervisor));
             }
             Step::Remove => {

@@ -101,6 +101,13 @@ pub fn upper_bound(desired: u32, max_percent: u32) -> u32 {
     (u64::from(desired) * u64::from(max_percent) / 100).min(u64::from(u32::MAX)) as u32
 }
 
+impl World {
+    /// Tasks that are to be replaced but may still serve: old ones, and unhealthy ones of what is rolled out.
+    fn is_surplus(&self, task: &TaskView) -> bool {
+        !task.primary || (task.health == Fitness::Unhealthy && self.primary == Primary::Completed)
+    }
+}
+
 /// The next step of a service.
 pub fn plan(world: &World) -> Plan {
     let mut step = Step::new(world);
@@ -213,19 +220,13 @@ impl<'a> Step<'a> {
         self.left.iter().position(|t| healthy(t) && zones.get(t.zone.as_str()) == Some(&fullest))
     }
 
-    /// Tasks that are to be replaced but may still serve: old ones, and unhealthy ones of what is rolled out.
-    fn is_surplus(&self, task: &TaskView) -> bool {
-        !task.primary || (task.health == Fitness::Unhealthy && self.world.primary == Primary::Completed)
-    }
-
     /// For each healthy task of the primary one surplus task goes.
     fn retire(&mut self) {
+        let world = self.world;
         let in_place = self.count(|t| t.primary && t.health == Fitness::Healthy);
-        let kept = self.world.desired.saturating_sub(in_place).max(self.repair());
-        let surplus: Vec<String> =
-            self.left.iter().filter(|t| self.is_surplus(t)).map(|t| t.key.clone()).collect();
-        let most = (surplus.len() as u32).saturating_sub(kept);
-        self.stop_some(most, |t| surplus.contains(&t.key));
+        let kept = world.desired.saturating_sub(in_place).max(self.repair());
+        let most = self.count(|t| world.is_surplus(t)).saturating_sub(kept);
+        self.stop_some(most, |t| world.is_surplus(t));
     }
 
     /// Where new tasks cannot be started for want of room, surplus ones go first.
@@ -240,9 +241,8 @@ impl<'a> Step<'a> {
         } else {
             missing.saturating_sub(upper.saturating_sub(self.live))
         };
-        let surplus: Vec<String> =
-            self.left.iter().filter(|t| self.is_surplus(t)).map(|t| t.key.clone()).collect();
-        self.stop_some(short, |t| surplus.contains(&t.key));
+        let world = self.world;
+        self.stop_some(short, |t| world.is_surplus(t));
     }
 
     /// While the primary fails, old tasks that are gone are replaced by old ones, up to the lower bound.

@@ -11,7 +11,7 @@ use state::{ContainerGroup, Ids, TimeMs, Tx};
 
 use crate::deployment::{self, Fitness, Plan, Primary, TaskView, World};
 use crate::target_health::{self, Verdict};
-use crate::{Next, Unplaced, breaker, events, images, service_task};
+use crate::{Next, Unplaced, breaker, events, garbage, images, service_task};
 
 /// How long a service waits before it looks for room again.
 const RETRY_PLACEMENT_MS: i64 = 1_000;
@@ -32,7 +32,7 @@ pub fn reconcile(tx: &mut Tx, ids: &mut Ids, now_ms: TimeMs, key: &str) -> Next 
     let next = match service.status {
         ServiceStatus::Active => keep(tx, ids, now_ms, key, &mut service),
         ServiceStatus::Draining => drain(tx, ids, now_ms, key, &mut service),
-        ServiceStatus::Inactive => Next::IDLE,
+        ServiceStatus::Inactive => return garbage::inactive_service(tx, now_ms, key, &service),
     };
     tx.put(service);
     next

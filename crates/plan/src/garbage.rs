@@ -3,7 +3,7 @@
 
 use state::ecs::{Service, ServiceRevision, ServiceStatus, TaskDefinition, TaskDefinitionStatus};
 use state::group::SpecRecord;
-use state::{ContainerGroup, Record, Snapshot, TimeMs, Tx};
+use state::{ContainerGroup, Record, Snapshot, Table, TimeMs, Tx};
 
 use crate::Next;
 
@@ -15,31 +15,38 @@ pub const INACTIVE_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long a deployment that is over is told of, as in ECS.
 pub const PAST_DEPLOYMENT_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 
+/// What is due within this time is forgotten at once.
+const TOGETHER_MS: i64 = 60 * 1000;
+
 /// Deletes all that is due.
-pub fn collect(tx: &mut Tx, now_ms: TimeMs) -> Next {
-    let next = stopped_groups(tx, now_ms).or(inactive_services(tx, now_ms));
+pub fn collect(tx: &mut Tx, now_ms: TimeMs) {
+    stopped_groups(tx, now_ms);
     past_deployments(tx, now_ms);
     unused_specs(tx);
     deleted_definitions(tx);
-    next
 }
 
-fn stopped_groups(tx: &mut Tx, now_ms: TimeMs) -> Next {
+/// When there is a task to forget: at the next full minute, so that many are forgotten at once. What else is due is found
+/// then too, or at the next look at everything.
+pub fn next(tx: &Tx) -> Next {
+    let first = stopped(tx.table::<ContainerGroup>()).next();
+    Next { again_at_ms: first.map(|(at_ms, _)| at_ms.div_euclid(TOGETHER_MS) * TOGETHER_MS + TOGETHER_MS) }
+}
+
+/// When stopped tasks are to be forgotten, and the index's value of each time, in order.
+fn stopped(groups: &Table<ContainerGroup>) -> impl Iterator<Item = (TimeMs, &str)> {
+    let times = groups.index_values("stopped", "").map(|(stopped_at_ms, _)| stopped_at_ms);
+    times.map(|text| (text.parse::<TimeMs>().unwrap_or(0) + STOPPED_TASK_MS, text))
+}
+
+fn stopped_groups(tx: &mut Tx, now_ms: TimeMs) {
     let groups = tx.table::<ContainerGroup>();
-    let (mut due, mut next) = (Vec::new(), Next::IDLE);
-    // In the order in which they stopped.
-    for (stopped_at_ms, _) in groups.index_values("stopped", "") {
-        let at = stopped_at_ms.parse::<TimeMs>().unwrap_or(0) + STOPPED_TASK_MS;
-        if at > now_ms {
-            next = Next::at(at);
-            break;
-        }
-        due.extend(groups.by_index("stopped", stopped_at_ms).map(|group| group.key()));
-    }
+    let due = stopped(groups).take_while(|(at_ms, _)| *at_ms <= now_ms);
+    let due: Vec<String> =
+        due.flat_map(|(_, text)| groups.by_index("stopped", text)).map(|group| group.key()).collect();
     for key in due {
         tx.delete::<ContainerGroup>(&key);
     }
-    next
 }
 
 fn unused_specs(tx: &mut Tx) {
@@ -62,27 +69,20 @@ fn past_deployments(tx: &mut Tx, now_ms: TimeMs) {
     }
 }
 
-fn inactive_services(tx: &mut Tx, now_ms: TimeMs) -> Next {
-    let mut next = Next::IDLE;
-    let mut due = Vec::new();
-    for (key, service) in tx.table::<Service>().iter().filter(|(_, s)| s.status == ServiceStatus::Inactive) {
-        let at = service.deleted_at_ms.unwrap_or(service.created_at_ms) + INACTIVE_MS;
-        if at <= now_ms {
-            due.push(key.to_owned());
-        } else {
-            next = next.or(Next::at(at));
-        }
+/// Forgets a deleted service, if it is due.
+pub fn inactive_service(tx: &mut Tx, now_ms: TimeMs, key: &str, service: &Service) -> Next {
+    let at_ms = service.deleted_at_ms.unwrap_or(service.created_at_ms) + INACTIVE_MS;
+    if now_ms < at_ms {
+        return Next::at(at_ms);
     }
-    for key in due {
-        let prefix = format!("{key}/");
-        let revisions: Vec<String> =
-            tx.table::<ServiceRevision>().scan(&prefix).map(|(key, _)| key.to_owned()).collect();
-        for revision in revisions {
-            tx.delete::<ServiceRevision>(&revision);
-        }
-        tx.delete::<Service>(&key);
+    let prefix = format!("{key}/");
+    let revisions: Vec<String> =
+        tx.table::<ServiceRevision>().scan(&prefix).map(|(key, _)| key.to_owned()).collect();
+    for revision in revisions {
+        tx.delete::<ServiceRevision>(&revision);
     }
-    next
+    tx.delete::<Service>(key);
+    Next::IDLE
 }
 
 /// A deleted task definition goes when no task and no service uses it.

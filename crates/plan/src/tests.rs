@@ -9,6 +9,7 @@ use state::group::{ContainerState, NetworkBinding, NetworkMode, Observed, Phase,
 use state::node::{Ledger, Node};
 use state::{ContainerGroup, Ids, Tx};
 
+use crate::Next;
 use crate::fixture::{NOW_MS, Wish, check, key, launch, node, report, scope, spec, world};
 use crate::placement::Reason;
 use crate::reports::Refused;
@@ -428,7 +429,7 @@ fn a_running_task_is_registered_by_its_own_address_and_named() {
     let step =
         |tx: &mut Tx, ids: &mut Ids| crate::traffic::reconcile(tx, ids, NOW_MS, [key(&group).as_str()]);
     // Without its target group it is not RUNNING.
-    assert!(step(&mut tx, &mut ids).again_at_ms.is_some());
+    assert!(step(&mut tx, &mut ids)[0].again_at_ms.is_some());
     assert_eq!(tx.get::<ContainerGroup>(&key(&group)).unwrap().traffic.activated_at_ms, None);
     assert!(tx.snapshot().discovery_instances.is_empty(), "all or nothing");
     tx.put(target_group("arn:tg", "ip"));
@@ -464,7 +465,7 @@ fn a_running_task_is_registered_by_its_own_address_and_named() {
     // Stopping: the name goes at once, the target drains first.
     crate::stop(&mut tx, &key(&group), cause("x"));
     let next = step(&mut tx, &mut ids);
-    assert_eq!(next.again_at_ms, Some(NOW_MS + 300_000), "the deregistration delay");
+    assert_eq!(next, [Next::at(NOW_MS + 300_000)], "the deregistration delay");
     assert!(tx.snapshot().discovery_instances.is_empty() && revision(&tx) == 2);
     tx.update::<Target>(&state::Record::key(&*target), |t| t.drained = true);
     step(&mut tx, &mut ids);
@@ -498,9 +499,8 @@ fn a_bridge_task_is_registered_by_its_node_and_host_port() {
     cloud_map(&mut tx);
     tx.put(target_group("arn:tg", "instance"));
     let unknown = running(&mut tx, &mut ids, NetworkMode::Bridge, vec![]);
-    assert!(
-        crate::traffic::reconcile(&mut tx, &mut ids, NOW_MS, [key(&unknown).as_str()]).again_at_ms.is_some()
-    );
+    let again = crate::traffic::reconcile(&mut tx, &mut ids, NOW_MS, [key(&unknown).as_str()]);
+    assert!(again[0].again_at_ms.is_some());
     let binding = NetworkBinding {
         bind_ip: "0.0.0.0".into(),
         container_port: 8080,

@@ -18,6 +18,9 @@ use crate::{Next, events};
 /// How long until a registration that could not be made is tried again.
 const RETRY_MS: i64 = 1_000;
 
+/// So long the balancer has at least to hear that a target drains.
+const HEARD_MS: i64 = 1_000;
+
 /// What was done, for the events of services: (service key, what) → how many.
 type Told = BTreeMap<(String, Deed), usize>;
 
@@ -28,20 +31,17 @@ enum Deed {
     Deregistered(String),
 }
 
-/// Takes one step with each of these groups.
+/// Takes one step with each of these groups. Answers when each is to be looked at again.
 pub fn reconcile<'a>(
     tx: &mut Tx,
     ids: &mut Ids,
     now_ms: TimeMs,
     keys: impl IntoIterator<Item = &'a str>,
-) -> Next {
+) -> Vec<Next> {
     let mut told = Told::new();
-    let mut next = Next::IDLE;
-    for key in keys {
-        next = next.or(one(tx, ids, now_ms, key, &mut told));
-    }
+    let again = keys.into_iter().map(|key| one(tx, ids, now_ms, key, &mut told)).collect();
     tell(tx, ids, now_ms, told);
-    next
+    again
 }
 
 fn one(tx: &mut Tx, ids: &mut Ids, now_ms: TimeMs, key: &str, told: &mut Told) -> Next {
@@ -129,9 +129,7 @@ fn deactivate(tx: &mut Tx, now_ms: TimeMs, key: &str, group: &ContainerGroup, to
             count(told, group, Deed::Deregistered(target.target_group_arn.clone()));
         }
         let since = target.draining_since_ms.unwrap_or(now_ms);
-        let delay_s =
-            (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
-        let ends = since + i64::from(delay_s) * 1000;
+        let ends = drain_ends(tx, &target, since);
         if over || target.drained || ends <= now_ms {
             tx.delete::<Target>(&target_key);
             continue;
@@ -149,6 +147,14 @@ fn deactivate(tx: &mut Tx, now_ms: TimeMs, key: &str, group: &ContainerGroup, to
     next
 }
 
+/// When the balancer is waited for no longer. Not at once, even where the delay is 0: it has to hear that the target drains
+/// before the task is told to stop, or it would send new requests to it.
+fn drain_ends(tx: &Tx, target: &Target, since_ms: TimeMs) -> TimeMs {
+    let group = tx.get::<TargetGroup>(&target.target_group_arn);
+    let delay_ms = group.map_or(0, |group| i64::from(group.deregistration_delay_s()) * 1000);
+    since_ms + delay_ms.max(HEARD_MS)
+}
+
 /// Removes a group's targets and names at once: nothing of it is left.
 pub fn remove_all(tx: &mut Tx, key: &str, now_ms: TimeMs) {
     for instance in owned::<Instance>(tx, key) {
@@ -162,22 +168,16 @@ pub fn remove_all(tx: &mut Tx, key: &str, now_ms: TimeMs) {
     });
 }
 
-/// Deletes targets that a caller deregistered (rather than a stopping task) once they are drained.
-pub fn sweep_targets<'a>(tx: &mut Tx, now_ms: TimeMs, keys: impl IntoIterator<Item = &'a str>) -> Next {
-    let mut next = Next::IDLE;
-    for key in keys {
-        let Some(target) = tx.get::<Target>(key) else { continue };
-        let Some(since) = target.draining_since_ms else { continue };
-        let delay_s =
-            (tx.get::<TargetGroup>(&target.target_group_arn)).map_or(0, |g| g.deregistration_delay_s());
-        let ends = since + i64::from(delay_s) * 1000;
-        if target.drained || ends <= now_ms {
-            tx.delete::<Target>(key);
-        } else {
-            next = next.or(Next::at(ends));
-        }
+/// Deletes a target that a caller deregistered (rather than a stopping task) once it is drained.
+pub fn sweep_target(tx: &mut Tx, now_ms: TimeMs, key: &str) -> Next {
+    let Some(target) = tx.get::<Target>(key) else { return Next::IDLE };
+    let Some(since) = target.draining_since_ms else { return Next::IDLE };
+    let ends = drain_ends(tx, &target, since);
+    if target.drained || ends <= now_ms {
+        tx.delete::<Target>(key);
+        return Next::IDLE;
     }
-    next
+    Next::at(ends)
 }
 
 fn owned<T: state::Record>(tx: &Tx, key: &str) -> Vec<std::sync::Arc<T>>

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use balancer::config::BalancerConfig;
-use plan::reconcile::{Dirty, pass};
+use plan::reconcile::{Agenda, Dirty, pass};
 use state::logs::{LogGroup, LogStream};
 use state::{Ids, Snapshot, TimeMs};
 use tokio::sync::Notify;
@@ -43,7 +43,7 @@ pub async fn start(server: &Arc<Server>, stop: &CancellationToken) -> JoinSet<()
     tasks
 }
 
-/// Runs the controllers: on change, when one asked to be run again, and on a period.
+/// Runs the controllers: over what changed, over what one of them asked to be run again for, and over all on a period.
 async fn controllers(server: Arc<Server>) {
     let dirty = Arc::new(Mutex::new(Dirty::everything()));
     let wake = Arc::new(Notify::new());
@@ -53,30 +53,25 @@ async fn controllers(server: Arc<Server>) {
         waker.notify_one();
     });
     let mut ids = Ids::new(random_seed());
-    let mut again: Option<TimeMs> = None;
+    let mut agenda = Agenda::default();
     loop {
         let mut taken = std::mem::take(&mut *dirty.lock().unwrap_or_else(|p| p.into_inner()));
-        if again.is_some_and(|at| at <= now_ms()) {
-            taken = Dirty::everything();
-        }
+        agenda.take_due(now_ms(), &mut taken);
         if !taken.is_empty() && !server.stopping.load(Ordering::Relaxed) {
-            let decided = server
-                .dispatch
-                .db
-                .decide(|tx| Ok::<_, std::convert::Infallible>(pass(tx, &mut ids, now_ms(), &taken)));
-            match decided.await {
-                Ok(Ok(next)) => {
-                    again = [again.filter(|at| *at > now_ms()), next.again_at_ms].into_iter().flatten().min()
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the controllers could not write; they try again");
-                    *dirty.lock().unwrap_or_else(|p| p.into_inner()) = Dirty::everything();
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+            let decided = server.dispatch.db.decide(|tx| {
+                pass(tx, &mut ids, now_ms(), &taken, &mut agenda);
+                Ok::<_, std::convert::Infallible>(())
+            });
+            if let Err(error) = decided.await {
+                tracing::error!(%error, "the controllers could not write; they try again");
+                // Which also sets the agenda anew: what it says was not written.
+                *dirty.lock().unwrap_or_else(|p| p.into_inner()) = Dirty::everything();
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        let until =
-            again.map_or(PERIOD, |at| Duration::from_millis((at - now_ms()).max(1) as u64).min(PERIOD));
+        let until = agenda
+            .next_at_ms()
+            .map_or(PERIOD, |at| Duration::from_millis((at - now_ms()).max(1) as u64).min(PERIOD));
         if tokio::time::timeout(until, wake.notified()).await.is_err() && until == PERIOD {
             *dirty.lock().unwrap_or_else(|p| p.into_inner()) = Dirty::everything();
         }

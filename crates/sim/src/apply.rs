@@ -10,9 +10,6 @@ use crate::machine::Machine;
 use crate::ops::{Op, Options};
 use crate::world::{Due, Link, World};
 
-/// What each simulated task asks for.
-pub const TASK_MEMORY_MIB: u32 = 512;
-
 impl World {
     /// The account's default VPC and cluster, a security group, and a load balancer: as a server and its user make them.
     pub fn build(&mut self) {
@@ -26,7 +23,7 @@ impl World {
         self.built("elbv2", "CreateLoadBalancer", &json!({"Name": "front", "Subnets": subnets}));
     }
 
-    fn vpc(&self) -> String {
+    pub(crate) fn vpc(&self) -> String {
         self.snapshot.vpcs.iter().next().map(|(_, vpc)| vpc.id.clone()).unwrap_or_default()
     }
 
@@ -44,6 +41,9 @@ impl World {
             Op::Settle => self.settle(),
             Op::Clock { ms } => {
                 self.tally.faults += 1;
+                for name in self.machines.keys().cloned().collect::<Vec<_>>() {
+                    self.with_machine(&name, |machine, hands| machine.wake_up(hands));
+                }
                 self.now_ms += ms;
                 self.skew_ms += ms;
             }
@@ -64,7 +64,7 @@ impl World {
                     self.ask("ecs", "StopTask", &json!({"task": group.task_arn()}));
                 }
             }
-            Op::Deregister { service, task } => self.deregister(service, *task),
+            Op::Start { node, image } => self.start_on(node, image),
             Op::Run { image, count } => {
                 let definition = self.define("run", image, &Options::default());
                 let network = self.network();
@@ -72,12 +72,25 @@ impl World {
                                    "networkConfiguration": network});
                 self.ask("ecs", "RunTask", &input);
             }
+            _ if self.apply_to_targets(op) => {}
             _ => self.apply_to_service(op),
         }
     }
 
+    /// StartTask on a node.
+    fn start_on(&mut self, node: &str, image: &str) {
+        let Some(id) = self.machines.get(node).map(|machine| machine.id.clone()) else { return };
+        let definition = self.define("start", image, &Options { ec2: true, ..Options::default() });
+        let instance = state::node::container_instance_id(&self.scope, "default", &id);
+        self.ask(
+            "ecs",
+            "StartTask",
+            &json!({"taskDefinition": definition, "containerInstances": [instance]}),
+        );
+    }
+
     /// A call that may be refused.
-    fn ask(&mut self, service: &str, operation: &str, input: &Json) -> Option<Json> {
+    pub(crate) fn ask(&mut self, service: &str, operation: &str, input: &Json) -> Option<Json> {
         self.tally.calls += 1;
         let answer = self.call(service, operation, input);
         self.tally.refused += u64::from(answer.is_err());
@@ -104,6 +117,17 @@ impl World {
                 update(json!({"service": service, "deploymentConfiguration":
                 {"minimumHealthyPercent": min, "maximumPercent": max}}))
             }
+            Op::Balance { service, on } => {
+                let Some(options) = self.options.get(service).cloned() else { return };
+                let balancers = if *on { self.balancers(service, &options) } else { json!([]) };
+                self.ask("ecs", "UpdateService", &json!({"service": service, "loadBalancers": balancers}));
+            }
+            Op::Retire { service } => {
+                let found = self.snapshot.services.iter().find(|(_, s)| s.name == *service);
+                let Some(arn) = found.map(|(_, s)| s.template.task_definition_arn.clone()) else { return };
+                self.ask("ecs", "DeregisterTaskDefinition", &json!({"taskDefinition": arn}));
+                self.ask("ecs", "DeleteTaskDefinitions", &json!({"taskDefinitions": [arn]}));
+            }
             Op::Delete { service } => {
                 self.ask("ecs", "DeleteService", &json!({"service": service, "force": true}));
             }
@@ -126,12 +150,12 @@ impl World {
                                    "healthCheck": check(5)}));
         }
         if options.ec2 {
-            app["portMappings"][0]["hostPort"] = json!(0);
+            app["portMappings"][0]["hostPort"] = json!(options.host_port);
         }
         containers.insert(0, app);
         let (kind, mode) = if options.ec2 { ("EC2", "bridge") } else { ("FARGATE", "awsvpc") };
         let input = json!({"family": family, "requiresCompatibilities": [kind], "networkMode": mode, "cpu": "256",
-                           "memory": TASK_MEMORY_MIB.to_string(), "containerDefinitions": containers});
+                           "memory": options.memory.to_string(), "containerDefinitions": containers});
         let made = self.ask("ecs", "RegisterTaskDefinition", &input);
         let arn = made.and_then(|m| m["taskDefinition"]["taskDefinitionArn"].as_str().map(str::to_owned));
         arn.unwrap_or_else(|| family.to_owned())
@@ -155,35 +179,21 @@ impl World {
         if !options.ec2 {
             input["networkConfiguration"] = self.network();
         }
+        if options.distinct {
+            input["placementConstraints"] = json!([{"type": "distinctInstance"}]);
+        }
+        if options.named {
+            let arn = self.registry(name);
+            input["serviceRegistries"] =
+                json!([{"registryArn": arn, "containerName": "app", "containerPort": 80}]);
+        }
         if options.balanced {
-            let arn = self.target_group(name, options.ec2);
-            input["loadBalancers"] =
-                json!([{"targetGroupArn": arn, "containerName": "app", "containerPort": 80}]);
+            input["loadBalancers"] = self.balancers(name, options);
             input["healthCheckGracePeriodSeconds"] = json!(options.grace_s);
         }
         if self.ask("ecs", "CreateService", &input).is_some() {
             self.options.insert(name.to_owned(), options.clone());
         }
-    }
-
-    /// A service's target group, which a listener forwards to.
-    fn target_group(&mut self, service: &str, ec2: bool) -> Json {
-        let kind = if ec2 { "instance" } else { "ip" };
-        let name = format!("{service}-{kind}");
-        if let Some((arn, _)) = self.snapshot.target_groups.iter().find(|(_, group)| group.name == name) {
-            return json!(arn);
-        }
-        let vpc = self.vpc();
-        let group = json!({"Name": name, "Protocol": "HTTP", "Port": 80, "VpcId": vpc, "TargetType": kind});
-        let made = self.ask("elbv2", "CreateTargetGroup", &group).unwrap_or_default();
-        let arn = made["TargetGroups"][0]["TargetGroupArn"].clone();
-        let balancer = self.snapshot.load_balancers.iter().next().map(|(arn, _)| arn.to_owned());
-        let port = 8_000 + self.snapshot.listeners.len();
-        let actions = json!([{"Type": "forward", "TargetGroupArn": arn}]);
-        let listener =
-            json!({"LoadBalancerArn": balancer, "Protocol": "HTTP", "Port": port, "DefaultActions": actions});
-        self.ask("elbv2", "CreateListener", &listener);
-        arn
     }
 
     /// The live tasks of a service, oldest first; `-`: those of no service.
@@ -203,16 +213,6 @@ impl World {
         let tasks = self.tasks(service);
         let at = (number as usize).checked_rem(tasks.len())?;
         Some(tasks[at].clone())
-    }
-
-    fn deregister(&mut self, service: &str, task: u32) {
-        let Some(group) = self.task(service, task) else { return };
-        let target = self.snapshot.targets.by_index("owner", &group.key()).next().cloned();
-        if let Some(target) = target {
-            let targets = json!([{"Id": target.id, "Port": target.port}]);
-            let input = json!({"TargetGroupArn": target.target_group_arn, "Targets": targets});
-            self.ask("elbv2", "DeregisterTargets", &input);
-        }
     }
 
     /// What runs of a service: images of RUNNING tasks, oldest first.
@@ -242,9 +242,13 @@ impl World {
                 };
                 self.on_machine_of(service, *task, killed);
             }
+            Op::Sicken { service, task } | Op::Cure { service, task } => {
+                let sick = matches!(op, Op::Sicken { .. });
+                self.on_machine_of(service, *task, |machine, key, hands| machine.sicken(key, sick, hands));
+            }
             Op::KillAgent { node, down_ms } => {
                 if self.machines.get(node).is_some_and(|m| m.agent_up) {
-                    self.with_machine(node, |machine, _| machine.kill_agent());
+                    self.with_machine(node, |machine, hands| machine.kill_agent(hands));
                     self.unheard(node);
                     self.after(*down_ms, Due::AgentUp(node.clone()));
                 }
@@ -261,7 +265,7 @@ impl World {
                 }
             }
             Op::PowerOff { node } => {
-                self.with_machine(node, |machine, _| machine.power_off());
+                self.with_machine(node, |machine, hands| machine.power_off(hands));
                 self.machine_went(node);
             }
             Op::PowerOn { node } => {
@@ -271,7 +275,7 @@ impl World {
                 }
             }
             Op::Wipe { node } => {
-                self.with_machine(node, |machine, _| machine.wipe());
+                self.with_machine(node, |machine, hands| machine.wipe(hands));
                 self.machine_went(node);
             }
             Op::Drop { node, count } => self.on_link(node, |link| link.drop += count),

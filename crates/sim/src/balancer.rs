@@ -32,6 +32,8 @@ struct View {
     draining_until_ms: Option<TimeMs>,
     /// Nothing is in flight from this time on; set when draining begins.
     quiet_at_ms: TimeMs,
+    /// When it was probed last.
+    probed_at_ms: TimeMs,
     /// When it is probed next; `None` while a probe would find what is known.
     probe_at_ms: Option<TimeMs>,
 }
@@ -54,11 +56,13 @@ impl Balancer {
             if in_use != view.in_use {
                 (view.in_use, self.news) = (in_use, true);
             }
-            if let Some(since_ms) = target.draining_since_ms.filter(|_| view.draining_until_ms.is_none()) {
+            if let Some(since_ms) = target.draining_since_ms {
+                // The delay may be changed while it drains.
                 let delay_ms = i64::from(group.deregistration_delay_s()) * 1000;
-                view.draining_until_ms = Some(since_ms + delay_ms);
-                view.quiet_at_ms = now_ms + between(dice, 0, IN_FLIGHT_MS_MAX);
-                self.news = true;
+                if view.draining_until_ms.replace(since_ms + delay_ms).is_none() {
+                    view.quiet_at_ms = now_ms + between(dice, 0, IN_FLIGHT_MS_MAX);
+                    self.news = true;
+                }
             }
             // The same address may be registered again while it drains.
             if target.draining_since_ms.is_none() && view.draining_until_ms.is_some() {
@@ -77,8 +81,9 @@ impl Balancer {
         self.targets.values().filter_map(of).min()
     }
 
-    /// Does what is due: probes, and sees that nothing is in flight to a target that drains.
-    pub fn work(&mut self, now_ms: TimeMs, answer: impl Fn(&str) -> Probe) {
+    /// Does what is due: probes, and sees that nothing is in flight to a target that drains. `idle_too`: also probes of
+    /// which each would find what is known.
+    pub fn work(&mut self, now_ms: TimeMs, idle_too: bool, answer: impl Fn(&str) -> Probe) {
         for view in self.targets.values_mut() {
             if view.draining_until_ms.is_some() {
                 if view.quiet_at_ms <= now_ms {
@@ -86,15 +91,17 @@ impl Balancer {
                     self.news = true;
                 }
             } else if view.probe_at_ms.is_some_and(|at| at <= now_ms) {
-                self.news |= view.probe(now_ms, &answer);
+                self.news |= view.probe(now_ms, idle_too, &answer);
             }
         }
     }
 
-    /// What runs on a group's node changed: it is probed again at its next turn.
+    /// What runs on a group's node changed: it is probed again at its next turn, in the rhythm that it always had.
     pub fn disturbed(&mut self, key: &str, now_ms: TimeMs) {
         for view in self.targets.values_mut().filter(|v| v.owner.as_deref() == Some(key)) {
-            view.probe_at_ms.get_or_insert(now_ms + view.check.interval_ms as i64);
+            let interval_ms = view.check.interval_ms as i64;
+            let turns = (now_ms - view.probed_at_ms).div_euclid(interval_ms) + 1;
+            view.probe_at_ms.get_or_insert(view.probed_at_ms + turns * interval_ms);
         }
     }
 
@@ -151,18 +158,20 @@ impl View {
             in_use: false,
             draining_until_ms: None,
             quiet_at_ms: 0,
+            probed_at_ms: probe_at_ms,
             probe_at_ms: Some(probe_at_ms),
         }
     }
 
     /// Probes once. True when what is reported may have changed.
-    fn probe(&mut self, now_ms: TimeMs, answer: impl Fn(&str) -> Probe) -> bool {
+    fn probe(&mut self, now_ms: TimeMs, idle_too: bool, answer: impl Fn(&str) -> Probe) -> bool {
         let probe = self.owner.as_deref().map_or(Probe::Failed, answer);
         let before = self.machine;
         let changed = self.machine.observe(probe, &self.check);
         // Judged so already, with nothing that speaks against it: more of the same changes nothing.
         let settled = !changed && !before.is_undecided() && before.is_healthy() == self.check.passes(probe);
-        self.probe_at_ms = (!settled).then(|| now_ms + self.check.interval_ms as i64);
+        self.probed_at_ms = now_ms;
+        self.probe_at_ms = (!settled || idle_too).then(|| now_ms + self.check.interval_ms as i64);
         changed
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It counts for itself: nothing here asks the planner.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use plan::deployment::{lower_bound, upper_bound};
@@ -101,11 +102,17 @@ fn group(before: &Snapshot, after: &Snapshot, key: &str, wrong: &mut Vec<String>
 /// What a node's groups hold is what its ledger says, and no more than there is.
 fn ledger(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
     let (mut used, mut groups) = (Capacity::default(), 0);
+    let mut ports = BTreeSet::new();
     for group in after.groups.by_index("node", key) {
         let Some(spec) = after.specs.get(&group.spec) else { continue };
         used.cpu_units += spec.spec.demand.cpu_units;
         used.memory_mib += spec.spec.demand.memory_mib;
         groups += 1;
+        for port in &spec.spec.demand.host_ports {
+            if !ports.insert(port) {
+                wrong.push(format!("two groups on node {key} have its port {port:?}"));
+            }
+        }
     }
     let Some((ledger, node)) = after.ledgers.get(key).zip(after.nodes.get(key)) else { return };
     if used != ledger.used || groups != ledger.groups {

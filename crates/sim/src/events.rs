@@ -60,7 +60,7 @@ impl World {
                 let even_ms = self.even_ms();
                 let machines = &self.machines;
                 let snapshot = &self.snapshot;
-                self.balancer.work(even_ms, |key| {
+                self.balancer.work(even_ms, self.idle_too, |key| {
                     let node = snapshot.groups.get(key).and_then(|g| g.node());
                     let machine = node.and_then(|id| machines.values().find(|m| m.id == id));
                     machine.map_or(balancer::decide::health::Probe::Failed, |m| m.answer(key))
@@ -94,25 +94,22 @@ impl World {
         }
         let mut dirty = std::mem::take(&mut self.server.dirty);
         let now_ms = self.now_ms;
-        if self.server.again_ms.is_some_and(|at| at <= now_ms) {
-            dirty = Dirty::everything();
-        }
+        self.server.agenda.take_due(now_ms, &mut dirty);
         if !dirty.is_empty() {
             let before = self.snapshot.clone();
             let planted = self.bug;
-            let next = self.commit(|tx, ids| {
-                let next = pass(tx, ids, now_ms, &dirty);
+            let mut agenda = std::mem::take(&mut self.server.agenda);
+            self.commit(|tx, ids| {
+                pass(tx, ids, now_ms, &dirty, &mut agenda);
                 bug::act(planted, tx, ids, now_ms);
-                next
             });
             if !self.server.up {
                 return;
             }
+            self.server.agenda = agenda;
             self.checker.pass(&before, &self.snapshot, &mut self.wrong);
-            let known = self.server.again_ms.filter(|at| *at > now_ms);
-            self.server.again_ms = [known, next.again_at_ms].into_iter().flatten().min();
         }
-        if let Some(at) = self.server.again_ms {
+        if let Some(at) = self.server.agenda.next_at_ms() {
             self.pass_in((at - now_ms).max(1));
         }
     }
@@ -125,14 +122,15 @@ impl World {
         let Some(machine) = self.machines.get(name).filter(|m| self.server.up && m.is_heard()) else {
             return;
         };
-        let assignments = plan::assignments(&self.snapshot, &machine.id);
+        let Some(assignments) = link.assigned.follow(&self.snapshot, &machine.id) else { return };
         let same = link.told.as_ref().is_some_and(|told| {
-            told.len() == assignments.len() && told.iter().zip(&assignments).all(|(a, b)| **a == *b)
+            told.len() == assignments.len()
+                && told.iter().zip(&assignments).all(|(a, b)| crate::machine::is_same(a, b))
         });
         if same {
             return;
         }
-        let told: Arc<Vec<_>> = Arc::new(assignments.into_iter().map(Arc::new).collect());
+        let told = Arc::new(assignments);
         link.told = Some(told.clone());
         let session = link.session;
         // Always the same time: assignments arrive in their order.
@@ -164,9 +162,7 @@ impl World {
     /// The connection to a node is lost, and in a while the server notices.
     pub(crate) fn unheard(&mut self, name: &str) {
         if let Some(link) = self.server.links.get_mut(name) {
-            link.session += 1;
-            link.inbox.clear();
-            link.told = None;
+            link.cut();
         }
         self.after(SILENT_AFTER_MS, Due::Silent(name.to_owned()));
     }
@@ -186,9 +182,7 @@ impl World {
         }
         let Some(record) = self.records.get(name).cloned() else { return };
         if let Some(link) = self.server.links.get_mut(name) {
-            link.session += 1;
-            link.inbox.clear();
-            link.told = None;
+            link.cut();
         }
         self.commit(|tx, _| plan::node_loss::register(tx, record));
         self.publish(name);
@@ -218,9 +212,7 @@ impl World {
         let links = std::mem::take(&mut self.server.links);
         self.server = crate::world::Server { links, ..Default::default() };
         for link in self.server.links.values_mut() {
-            link.session += 1;
-            link.inbox.clear();
-            link.told = None;
+            link.cut();
             link.publish_due = false;
         }
         self.balancer = Default::default();

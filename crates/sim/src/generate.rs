@@ -38,7 +38,7 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
     let nodes = 1 + below(dice, 4);
     let memory = 512 * (3 + below(dice, 10));
     let mut ops = vec![Op::Nodes { count: nodes, cpu: 4096, memory }];
-    for name in SERVICES {
+    for (at, name) in SERVICES.into_iter().enumerate() {
         let (min, max) = *pick(dice, &[(100, 200), (100, 200), (50, 100), (0, 100), (100, 150), (50, 200)]);
         let breaker = *pick(dice, &[(false, false), (true, false), (true, true)]);
         let balanced = name != "job";
@@ -52,6 +52,15 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
             checked: below(dice, 3) == 0,
             sidecar: below(dice, 4) == 0,
             grace_s: if balanced && below(dice, 4) == 0 { 20 } else { 0 },
+            memory: *pick(dice, &[512, 512, 1024]),
+            named: below(dice, 4) == 0,
+            ..Options::default()
+        };
+        let only_here = below(dice, 3) == 0;
+        let options = Options {
+            host_port: if options.ec2 && only_here { 9_000 + at as u32 } else { 0 },
+            distinct: options.ec2 && below(dice, 4) == 0,
+            ..options
         };
         ops.push(Op::Service { name: name.into(), image: (*pick(dice, &WELL)).into(), options });
     }
@@ -59,7 +68,11 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
         ops.push(step(dice, nodes));
     }
     for service in SERVICES {
+        if service != "job" {
+            ops.push(Op::Balance { service: service.into(), on: true });
+        }
         ops.push(Op::Deploy { service: service.into(), image: "good-z".into() });
+        ops.push(Op::Listen { service: service.into(), on: true });
     }
     ops.push(Op::Settle);
     Script { seed, ops }
@@ -76,17 +89,23 @@ fn step(dice: &mut Ids, nodes: u32) -> Op {
 
 fn call(dice: &mut Ids) -> Op {
     let service: String = (*pick(dice, &SERVICES)).into();
-    match below(dice, 16) {
-        0..4 => Op::Scale { service, desired: below(dice, 5) },
-        4 => Op::Redeploy { service },
-        5 => Op::Percent { service, min: *pick(dice, &[0, 50, 100]), max: *pick(dice, &[150, 200]) },
-        6 => Op::Delete { service },
-        7 => {
+    match below(dice, 26) {
+        0..5 => Op::Scale { service, desired: below(dice, 5) },
+        5 | 6 => Op::Redeploy { service },
+        7 => Op::Percent { service, min: *pick(dice, &[0, 50, 100]), max: *pick(dice, &[150, 200]) },
+        8 => Op::Delete { service },
+        9 | 10 => {
             let options =
                 Options { desired: below(dice, 3), balanced: below(dice, 2) == 0, ..Options::default() };
             Op::Service { name: service, image: (*pick(dice, &ANY)).into(), options }
         }
-        8 => Op::Run { image: (*pick(dice, &ANY)).into(), count: 1 + below(dice, 2) },
+        11 | 12 => Op::Run { image: (*pick(dice, &ANY)).into(), count: 1 + below(dice, 2) },
+        13 => Op::Start { node: format!("n{}", 1 + below(dice, 4)), image: (*pick(dice, &ANY)).into() },
+        14 => Op::Balance { service, on: below(dice, 2) == 0 },
+        15 => Op::Listen { service, on: below(dice, 2) == 0 },
+        16 => Op::Delay { service, seconds: *pick(dice, &[0, 5, 60]) },
+        17 => Op::DropTargetGroup { service },
+        18 => Op::Retire { service },
         _ => Op::Deploy { service, image: (*pick(dice, &ANY)).into() },
     }
 }
@@ -94,11 +113,14 @@ fn call(dice: &mut Ids) -> Op {
 fn task_fault(dice: &mut Ids) -> Op {
     let service: String = (*pick(dice, &["web", "api", "job", "-"])).into();
     let task = below(dice, 4);
-    match below(dice, 5) {
-        0 | 1 => Op::Kill { service, task },
-        2 => Op::KillSupervisor { service, task },
-        3 => Op::Stop { service, task },
-        _ => Op::Deregister { service, task },
+    match below(dice, 9) {
+        0..3 => Op::Kill { service, task },
+        3 => Op::KillSupervisor { service, task },
+        4 => Op::Stop { service, task },
+        5 => Op::Deregister { service, task },
+        6 => Op::Register { service, task },
+        7 => Op::Sicken { service, task },
+        _ => Op::Cure { service, task },
     }
 }
 

@@ -13,6 +13,7 @@ mod bug;
 mod check;
 mod events;
 mod generate;
+mod group;
 mod machine;
 mod ops;
 mod program;
@@ -21,6 +22,7 @@ mod runtime;
 mod script;
 mod settle;
 mod soak;
+mod targets;
 mod world;
 
 pub use bug::Bug;

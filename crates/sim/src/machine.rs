@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent::decide::{self, Ground, Known, Run, Step, observe};
+use agent::decide::{self, Course, Known};
 use balancer::decide::health::Probe;
 use state::assignment::{Assignment, Report};
-use state::group::{NetworkBinding, NetworkMode, Observed};
 use state::{Ids, TimeMs};
 
 use crate::balancer::Balancer;
-use crate::program::{Program, between};
-use crate::runtime::{Ask, Container, Record, What, lost};
+use crate::group::{Group, Mind};
+use crate::program::Program;
+use crate::runtime::{Ask, Container, Record, lost};
 
 /// What happens on a machine at some time.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct Hands<'a> {
     pub wrong: Vec<String>,
     /// Who sends requests.
     pub balancer: &'a Balancer,
+    /// Also health checks of which each would find what is known are made.
+    pub idle_too: bool,
 }
 
 /// A machine.
@@ -67,34 +69,6 @@ pub struct Machine {
     pub(crate) boot: u64,
     pub(crate) groups: BTreeMap<String, Group>,
     next_port: u16,
-}
-
-/// A group on a machine.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    /// What the agent has of it in memory.
-    mind: Option<Mind>,
-    /// What the agent wrote down.
-    notes: Option<(Known, Arc<Assignment>)>,
-    /// What the supervisor wrote down.
-    pub journal: Vec<Record>,
-    /// Its supervisor lives.
-    pub supervisor: bool,
-    /// What the supervisor has running.
-    pub containers: Vec<Container>,
-    /// Its network, volumes and cgroup are there.
-    pub ground: bool,
-    bindings: Vec<Vec<NetworkBinding>>,
-}
-
-#[derive(Debug)]
-struct Mind {
-    known: Known,
-    assignment: Arc<Assignment>,
-    reported: Option<Observed>,
-    undecided: bool,
-    abandoned: bool,
-    wake_at_ms: Option<TimeMs>,
 }
 
 impl Machine {
@@ -121,7 +95,7 @@ impl Machine {
     pub fn answer(&self, key: &str) -> Probe {
         let container =
             self.groups.get(key).filter(|_| self.up).and_then(|g| g.containers.iter().find(|c| c.up));
-        match container.map(|c| c.program.passes()) {
+        match container.map(Container::passes) {
             Some(true) => Probe::Answered(200),
             Some(false) => Probe::Answered(502),
             None => Probe::Failed,
@@ -137,7 +111,8 @@ impl Machine {
     // === faults ===
 
     /// The agent is killed; what it had in memory is gone.
-    pub fn kill_agent(&mut self) {
+    pub fn kill_agent(&mut self, hands: &mut Hands<'_>) {
+        self.wake_up(hands);
         self.agent_up = false;
         self.agent += 1;
         self.groups.values_mut().for_each(|group| group.mind = None);
@@ -149,21 +124,14 @@ impl Machine {
         self.agent_up = true;
         for group in self.groups.values_mut() {
             let Some((known, assignment)) = group.notes.clone() else { continue };
-            group.mind = Some(Mind {
-                known,
-                assignment,
-                reported: None,
-                undecided: true,
-                abandoned: false,
-                wake_at_ms: None,
-            });
+            group.mind = Some(Mind::new(Course::new(assignment, known), true));
             group.recover(hands);
         }
     }
 
     /// The machine loses power, or its kernel. Disks stay.
-    pub fn power_off(&mut self) {
-        self.kill_agent();
+    pub fn power_off(&mut self, hands: &mut Hands<'_>) {
+        self.kill_agent(hands);
         self.up = false;
         self.boot += 1;
         for group in self.groups.values_mut() {
@@ -174,8 +142,8 @@ impl Machine {
     }
 
     /// The disk is lost.
-    pub fn wipe(&mut self) {
-        self.power_off();
+    pub fn wipe(&mut self, hands: &mut Hands<'_>) {
+        self.power_off(hands);
         self.groups.clear();
     }
 
@@ -186,6 +154,33 @@ impl Machine {
         let (index, run) = (container.index, container.run);
         group.exit(key, self.agent, index, run, 137, hands);
         true
+    }
+
+    /// The checks of a container that runs fail from now on, or pass again.
+    pub fn sicken(&mut self, key: &str, sick: bool, hands: &mut Hands<'_>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.catch_up(key, self.agent, hands);
+        if let Some(container) = group.containers.iter_mut().find(|c| c.up) {
+            container.sick = sick;
+        }
+        self.go_on(key, hands);
+    }
+
+    /// All checks pass again that can.
+    pub fn cure_all(&mut self, hands: &mut Hands<'_>) {
+        for key in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.sicken(&key, false, hands);
+        }
+    }
+
+    /// Health checks are left out no more until the next of each container.
+    pub fn wake_up(&mut self, hands: &mut Hands<'_>) {
+        let idle_too = std::mem::replace(&mut hands.idle_too, true);
+        let left_out = |group: &Group| group.mind.as_ref().is_some_and(|mind| mind.left_out);
+        let keys: Vec<String> =
+            self.groups.iter().filter(|(_, g)| left_out(g)).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.go_on(key, hands));
+        hands.idle_too = idle_too;
     }
 
     /// The group's supervisor dies, and its containers with it.
@@ -203,7 +198,7 @@ impl Machine {
     pub fn tell_all(&mut self, hands: &mut Hands<'_>) {
         for group in self.groups.values_mut() {
             if let Some(mind) = group.mind.as_mut().filter(|m| !m.undecided) {
-                mind.reported = None;
+                mind.course.report_again();
                 mind.report(hands);
             }
         }
@@ -217,25 +212,18 @@ impl Machine {
         for assignment in assignments {
             let group = self.groups.entry(assignment.key.clone()).or_default();
             match &mut group.mind {
-                Some(mind) if *mind.assignment == **assignment && !mind.undecided && !mind.abandoned => {
+                Some(Mind { course, undecided: false, .. })
+                    if is_same(&course.assignment, assignment) && !course.abandoned =>
+                {
                     continue;
                 }
                 Some(mind) => {
                     mind.undecided = false;
-                    if mind.reported.as_ref().is_some_and(|reported| *reported != assignment.observed) {
-                        mind.reported = None;
-                    }
-                    mind.assignment = assignment.clone();
+                    mind.course.assign(assignment.clone());
                 }
                 none => {
-                    *none = Some(Mind {
-                        known: Known::new(assignment),
-                        assignment: assignment.clone(),
-                        reported: None,
-                        undecided: false,
-                        abandoned: false,
-                        wake_at_ms: None,
-                    });
+                    let known = Known::new(assignment);
+                    *none = Some(Mind::new(Course::new(assignment.clone(), known), false));
                 }
             }
             news.push(&assignment.key);
@@ -245,12 +233,12 @@ impl Machine {
         let left = self
             .groups
             .iter()
-            .filter(|(key, g)| !named(key) && g.mind.as_ref().is_some_and(|m| !m.abandoned));
+            .filter(|(key, g)| !named(key) && g.mind.as_ref().is_some_and(|m| !m.course.abandoned));
         let left: Vec<String> = left.map(|(key, _)| key.clone()).collect();
         for key in left {
             if let Some(mind) = self.groups.get_mut(&key).and_then(|g| g.mind.as_mut()) {
-                (mind.abandoned, mind.undecided) = (true, false);
-                mind.known.abandon(hands.now_ms);
+                mind.undecided = false;
+                mind.course.abandon(hands.now_ms);
             }
             self.go_on(&key, hands);
         }
@@ -313,11 +301,16 @@ impl Machine {
     fn go_on(&mut self, key: &str, hands: &mut Hands<'_>) {
         let agent = self.agent;
         let Some(group) = self.groups.get_mut(key) else { return };
+        group.catch_up(key, agent, hands);
         let Some(mind) = group.mind.as_mut().filter(|m| !m.undecided) else { return };
-        let plan = decide::decide(&mind.assignment, &mut mind.known, hands.now_ms);
-        group.notes = Some((mind.known.clone(), mind.assignment.clone()));
+        let (plan, changed) = mind.course.decide(hands.now_ms);
+        if changed {
+            group.notes = Some((mind.course.known.clone(), mind.course.assignment.clone()));
+        }
         mind.report(hands);
-        let wake = plan.again_at_ms.filter(|_| !(plan.steps.is_empty() && mind.is_still()));
+        let still = plan.steps.is_empty() && mind.is_still(&group.containers);
+        mind.left_out = still && !hands.idle_too && plan.again_at_ms.is_some();
+        let wake = plan.again_at_ms.filter(|_| !mind.left_out);
         if wake != mind.wake_at_ms {
             mind.wake_at_ms = wake;
             if let Some(at_ms) = wake {
@@ -325,7 +318,7 @@ impl Machine {
                 hands.later.push((after, Event::Wake { key: key.to_owned(), agent, at_ms }));
             }
         }
-        let forgotten = mind.known.is_gone() && mind.abandoned;
+        let forgotten = mind.course.is_over();
         for step in plan.steps {
             group.begin(key, agent, &mut self.next_port, step, hands);
         }
@@ -338,170 +331,7 @@ impl Machine {
     }
 }
 
-impl Mind {
-    fn report(&mut self, hands: &mut Hands<'_>) {
-        let observed = observe(&self.assignment, &self.known);
-        if self.reported.as_ref() != Some(&observed) {
-            self.reported = Some(observed.clone());
-            hands.reports.push(Report { key: self.assignment.key.clone(), observed });
-        }
-    }
-
-    /// Whether nothing but health checks is to come, and each would only find what is known: they are left out, because
-    /// none of them would change anything.
-    fn is_still(&self) -> bool {
-        let specs = self.assignment.spec.containers.iter();
-        let still = |(spec, c): (&state::group::ContainerSpec, &decide::KnownContainer)| {
-            let checked = spec.health_check.is_some();
-            let settled = c.health.health == state::group::Health::Healthy && c.health.failures == 0;
-            let quiet = settled && !c.health.in_flight && c.health.unjudged.is_none();
-            match c.run {
-                Run::Running => !checked || (quiet && Program::of(&spec.image).passes()),
-                Run::Exited { judged, .. } => judged,
-                Run::Waiting | Run::Starting => false,
-            }
-        };
-        self.known.stop.is_none()
-            && self.known.ground == Ground::Ready
-            && specs.zip(&self.known.containers).all(still)
-    }
-}
-
-impl Group {
-    fn learn(&mut self, event: decide::Event, now_ms: TimeMs) {
-        let Some(mind) = &mut self.mind else { return };
-        let essential: Vec<bool> = mind.assignment.spec.containers.iter().map(|c| c.essential).collect();
-        let fargate = mind.assignment.launch_type == "FARGATE";
-        mind.known.learn(fargate, &essential, event, now_ms);
-    }
-
-    fn learn_record(&mut self, record: &Record, now_ms: TimeMs) {
-        let Record { container, run, at_ms, .. } = *record;
-        self.learn(
-            match record.what {
-                What::Started => {
-                    decide::Event::Started { container, run, runtime_id: format!("{container}-{run}"), at_ms }
-                }
-                What::Exited { code } => {
-                    decide::Event::Exited { container, run, code: Some(code), out_of_memory: false, at_ms }
-                }
-            },
-            now_ms,
-        );
-    }
-
-    /// What a new agent does with a group that it finds.
-    fn recover(&mut self, hands: &mut Hands<'_>) {
-        let Some(mind) = &self.mind else { return };
-        if mind.known.is_gone() || mind.known.ground == Ground::Absent {
-            return;
-        }
-        if self.supervisor {
-            for record in self.journal.clone() {
-                self.learn_record(&record, hands.now_ms);
-            }
-        } else {
-            self.take_stock_without_supervisor(hands.now_ms);
-        }
-        let Some(mind) = &mut self.mind else { return };
-        mind.known.resume();
-        self.ground |= mind.known.ground == Ground::Ready;
-    }
-
-    fn take_stock_without_supervisor(&mut self, now_ms: TimeMs) {
-        for record in self.journal.clone() {
-            self.learn_record(&record, now_ms);
-        }
-        let Some(mind) = &self.mind else { return };
-        let running = |c: &&(usize, u32, bool)| c.2;
-        let all: Vec<_> = (mind.known.containers.iter().enumerate())
-            .map(|(index, c)| (index, c.runs, c.run == Run::Running))
-            .collect();
-        for (container, run, _) in all.iter().filter(running) {
-            let (container, run) = (*container, *run);
-            let code = None;
-            self.learn(
-                decide::Event::Exited { container, run, code, out_of_memory: false, at_ms: now_ms },
-                now_ms,
-            );
-        }
-    }
-
-    fn begin(&mut self, key: &str, agent: u64, next_port: &mut u16, step: Step, hands: &mut Hands<'_>) {
-        let Some(mind) = &self.mind else { return };
-        let assignment = mind.assignment.clone();
-        let image = |index: usize| Program::of(&assignment.spec.containers[index].image);
-        let done = |event| Event::Done { key: key.to_owned(), agent, event };
-        match step {
-            Step::MakeGround => {
-                self.ground = true;
-                if self.bindings.is_empty() {
-                    self.bindings = bindings(&assignment, next_port);
-                }
-                let event = if image(0) == Program::Netless {
-                    let reason = "ResourceInitializationError: no network".to_owned();
-                    decide::Event::GroundFailed { container: None, reason }
-                } else {
-                    decide::Event::GroundMade(self.bindings.clone())
-                };
-                hands.later.push((between(hands.dice, 5, 300), done(event)));
-            }
-            Step::Pull(container) => {
-                let event = if image(container) == Program::Absent {
-                    let reason = "CannotPullContainerError: not found".to_owned();
-                    decide::Event::PullFailed { container, reason }
-                } else {
-                    decide::Event::Pulled { container, digest: "sha256:0".into(), stop_signal: None }
-                };
-                hands.later.push((between(hands.dice, 50, 8_000), done(event)));
-            }
-            Step::Start { container, run } => {
-                self.supervisor = true;
-                let ask = Ask::Start { container, run, program: image(container) };
-                let after = between(hands.dice, 1, 20);
-                hands.later.push((after, Event::Asked { key: key.to_owned(), agent, ask }));
-            }
-            Step::Signal { container, signal } => {
-                let known = &mind.known;
-                if !known.stop_is_own
-                    && !mind.abandoned
-                    && hands.balancer.routes(key, hands.even_ms, hands.now_ms)
-                {
-                    hands.wrong.push(format!("{key} gets signal {signal} while requests are sent to it"));
-                }
-                let ask = Ask::Signal { container, signal };
-                hands.later.push((1, Event::Asked { key: key.to_owned(), agent, ask }));
-            }
-            Step::Check { container, run } => {
-                let passed = image(container).passes();
-                let event = decide::Event::Checked { container, run, passed };
-                hands.later.push((between(hands.dice, 5, 200), done(event)));
-            }
-            Step::Remove => {
-                self.kill_all(key, agent, hands);
-                let after = between(hands.dice, 5, 500);
-                hands.later.push((after, done(decide::Event::GroundRemoved)));
-            }
-        }
-    }
-}
-
-/// Host ports of a `bridge` group, by container.
-fn bindings(assignment: &Assignment, next_port: &mut u16) -> Vec<Vec<NetworkBinding>> {
-    let of = |spec: &state::group::ContainerSpec| {
-        if assignment.spec.network_mode != NetworkMode::Bridge {
-            return Vec::new();
-        }
-        let mut bind = |mapping: &state::group::PortMapping| {
-            *next_port = if *next_port >= 60_999 { 32_768 } else { *next_port + 1 };
-            NetworkBinding {
-                bind_ip: "0.0.0.0".into(),
-                container_port: mapping.container_port,
-                host_port: *next_port,
-                protocol: "tcp".into(),
-            }
-        };
-        spec.port_mappings.iter().map(&mut bind).collect()
-    };
-    assignment.spec.containers.iter().map(of).collect()
+/// Whether two say the same: most are the same one.
+pub(crate) fn is_same(one: &Arc<Assignment>, other: &Arc<Assignment>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }

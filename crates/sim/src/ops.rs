@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// What a simulated task asks for unless another memory is given.
+pub const TASK_MEMORY_MIB: u32 = 512;
+
 /// One operation. A number that names a task counts the live tasks of its service, oldest first, and starts again at
 /// the first where there are not so many.
 #[allow(missing_docs, reason = "each line names its fields")]
@@ -28,6 +31,24 @@ pub enum Op {
     Stop { service: String, task: u32 },
     /// `deregister web 0`: DeregisterTargets of a task's target.
     Deregister { service: String, task: u32 },
+    /// `register web 0`: RegisterTargets of a task's address, by hand.
+    Register { service: String, task: u32 },
+    /// `balance web off`: UpdateService with another list of target groups: none, or its own again.
+    Balance { service: String, on: bool },
+    /// `listen web off`: DeleteListener of a service's target group, or CreateListener.
+    Listen { service: String, on: bool },
+    /// `delay web 20`: ModifyTargetGroupAttributes with another deregistration delay, in seconds.
+    Delay { service: String, seconds: u32 },
+    /// `drop-target-group web`: DeleteTargetGroup, refused while it is listened for.
+    DropTargetGroup { service: String },
+    /// `retire web`: DeregisterTaskDefinition of what a service runs, and DeleteTaskDefinitions.
+    Retire { service: String },
+    /// `start n1 job-a`: StartTask on a node, whatever else has room.
+    Start { node: String, image: String },
+    /// `sicken web 0`: from now on a task's checks fail.
+    Sicken { service: String, task: u32 },
+    /// `cure web 0`: they pass again.
+    Cure { service: String, task: u32 },
     /// `kill web 0`: a container of the task dies.
     Kill { service: String, task: u32 },
     /// `kill-supervisor web 0`: its supervisor dies.
@@ -85,6 +106,14 @@ pub struct Options {
     pub sidecar: bool,
     /// `healthCheckGracePeriodSeconds`.
     pub grace_s: u32,
+    /// What each task asks for.
+    pub memory: u32,
+    /// Of `ec2`: the host port, always the same one; 0: any.
+    pub host_port: u32,
+    /// Of `ec2`: at most one task on a node.
+    pub distinct: bool,
+    /// Named in Cloud Map.
+    pub named: bool,
 }
 
 impl Default for Options {
@@ -99,6 +128,10 @@ impl Default for Options {
             checked: false,
             sidecar: false,
             grace_s: 0,
+            memory: TASK_MEMORY_MIB,
+            host_port: 0,
+            distinct: false,
+            named: false,
         }
     }
 }
@@ -140,8 +173,13 @@ impl fmt::Display for Options {
         if (self.min, self.max) != (usual.min, usual.max) {
             write!(f, " min {} max {}", self.min, self.max)?;
         }
-        if self.grace_s > 0 {
-            write!(f, " grace {}", self.grace_s)?;
+        let numbers = [
+            (self.grace_s, usual.grace_s, "grace"),
+            (self.memory, usual.memory, "memory"),
+            (self.host_port, usual.host_port, "port"),
+        ];
+        for (number, _, name) in numbers.iter().filter(|(number, usual, _)| number != usual) {
+            write!(f, " {name} {number}")?;
         }
         let words = [
             (self.breaker == (true, false), " breaker"),
@@ -150,6 +188,8 @@ impl fmt::Display for Options {
             (self.ec2, " ec2"),
             (self.checked, " checked"),
             (self.sidecar, " sidecar"),
+            (self.distinct, " distinct"),
+            (self.named, " named"),
         ];
         words.iter().filter(|(on, _)| *on).try_for_each(|(_, word)| f.write_str(word))
     }
@@ -170,6 +210,10 @@ fn options<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Options, Stri
             "ec2" => all.ec2 = true,
             "checked" => all.checked = true,
             "sidecar" => all.sidecar = true,
+            "memory" => all.memory = number()?,
+            "port" => all.host_port = number()?,
+            "distinct" => all.distinct = true,
+            "named" => all.named = true,
             other => return Err(format!("a service knows no {other}")),
         }
     }
@@ -189,6 +233,15 @@ impl fmt::Display for Op {
             Op::Run { image, count } => write!(f, "run {image} {count}"),
             Op::Stop { service, task } => write!(f, "stop {service} {task}"),
             Op::Deregister { service, task } => write!(f, "deregister {service} {task}"),
+            Op::Register { service, task } => write!(f, "register {service} {task}"),
+            Op::Balance { service, on } => write!(f, "balance {service} {}", on_off(*on)),
+            Op::Listen { service, on } => write!(f, "listen {service} {}", on_off(*on)),
+            Op::Delay { service, seconds } => write!(f, "delay {service} {seconds}"),
+            Op::DropTargetGroup { service } => write!(f, "drop-target-group {service}"),
+            Op::Retire { service } => write!(f, "retire {service}"),
+            Op::Start { node, image } => write!(f, "start {node} {image}"),
+            Op::Sicken { service, task } => write!(f, "sicken {service} {task}"),
+            Op::Cure { service, task } => write!(f, "cure {service} {task}"),
             Op::Kill { service, task } => write!(f, "kill {service} {task}"),
             Op::KillSupervisor { service, task } => write!(f, "kill-supervisor {service} {task}"),
             Op::KillAgent { node, down_ms } => write!(f, "kill-agent {node} {}", Ms(*down_ms)),
@@ -210,6 +263,10 @@ impl fmt::Display for Op {
     }
 }
 
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
 /// Reads the words of a line one after another.
 struct Words<'a> {
     line: &'a str,
@@ -229,6 +286,14 @@ impl Words<'_> {
     fn named(&mut self, name: &str) -> Result<u32, String> {
         let found = self.text()?;
         if found == name { self.number() } else { Err(format!("`{}`: {name} was expected", self.line)) }
+    }
+
+    fn on_off(&mut self) -> Result<bool, String> {
+        match self.text()?.as_str() {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            other => Err(format!("`{}`: {other} is neither on nor off", self.line)),
+        }
     }
 
     fn ms(&mut self) -> Result<i64, String> {
@@ -255,6 +320,15 @@ impl FromStr for Op {
             "run" => Op::Run { image: w.text()?, count: w.number()? },
             "stop" => Op::Stop { service: w.text()?, task: w.number()? },
             "deregister" => Op::Deregister { service: w.text()?, task: w.number()? },
+            "register" => Op::Register { service: w.text()?, task: w.number()? },
+            "balance" => Op::Balance { service: w.text()?, on: w.on_off()? },
+            "listen" => Op::Listen { service: w.text()?, on: w.on_off()? },
+            "delay" => Op::Delay { service: w.text()?, seconds: w.number()? },
+            "drop-target-group" => Op::DropTargetGroup { service: w.text()? },
+            "retire" => Op::Retire { service: w.text()? },
+            "start" => Op::Start { node: w.text()?, image: w.text()? },
+            "sicken" => Op::Sicken { service: w.text()?, task: w.number()? },
+            "cure" => Op::Cure { service: w.text()?, task: w.number()? },
             "kill" => Op::Kill { service: w.text()?, task: w.number()? },
             "kill-supervisor" => Op::KillSupervisor { service: w.text()?, task: w.number()? },
             "kill-agent" => Op::KillAgent { node: w.text()?, down_ms: w.ms()? },

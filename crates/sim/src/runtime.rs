@@ -2,7 +2,8 @@
 
 use state::TimeMs;
 
-use crate::machine::{Event, Group, Hands};
+use crate::group::Group;
+use crate::machine::{Event, Hands};
 use crate::program::{Program, between};
 
 const SIGKILL: i32 = 9;
@@ -39,8 +40,17 @@ pub struct Container {
     pub program: Program,
     /// It runs.
     pub up: bool,
+    /// Its checks fail, whatever its program does.
+    pub sick: bool,
     /// The agent that is answered when its start is over.
     pub asker: u64,
+}
+
+impl Container {
+    /// Whether its checks pass now.
+    pub fn passes(&self) -> bool {
+        self.up && !self.sick && self.program.passes()
+    }
 }
 
 /// A line of a group's journal.
@@ -93,7 +103,14 @@ impl Group {
                 if self.journal.iter().any(begun) {
                     hands.wrong.push(format!("container {container} of {key} begins its run {run} twice"));
                 }
-                self.containers.push(Container { index: container, run, program, up: false, asker: agent });
+                self.containers.push(Container {
+                    index: container,
+                    run,
+                    program,
+                    up: false,
+                    sick: false,
+                    asker: agent,
+                });
                 let after = between(hands.dice, 10, 400);
                 hands.later.push((after, Event::Up { key: key.to_owned(), boot, container, run }));
             }

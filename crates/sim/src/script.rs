@@ -13,7 +13,17 @@ impl Script {
     /// Runs the script and tells, after each operation, the events that services told, the tasks that ended and why, and
     /// what runs where. Ids are named in the order of their appearance. Promises that are broken are told last.
     pub fn transcript(&self) -> String {
+        self.transcript_of(World::new(self.seed, Checker::new(1)))
+    }
+
+    /// As [`Script::transcript`], with every health check and probe made ([`World::make_all_checks`]).
+    pub fn transcript_with_all_checks(&self) -> String {
         let mut world = World::new(self.seed, Checker::new(1));
+        world.make_all_checks();
+        self.transcript_of(world)
+    }
+
+    fn transcript_of(&self, mut world: World) -> String {
         let mut teller = Teller { running: NOTHING.into(), ..Teller::default() };
         let mut text = format!("seed {}\n", self.seed);
         world.build();

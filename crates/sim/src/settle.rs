@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plan::deployment::{lower_bound, upper_bound};
-use plan::reconcile::{Dirty, pass};
+use plan::reconcile::{Agenda, Dirty, pass};
 use serde_json::json;
 use state::ecs::{Rollout, Service, ServiceStatus, TaskDefinition};
 use state::group::TaskStatus;
 use state::{Record, Tx, check};
 
-use crate::apply::TASK_MEMORY_MIB;
 use crate::program::Program;
 use crate::world::{Due, World};
 
@@ -58,7 +57,10 @@ impl World {
             if let Some(link) = self.server.links.get_mut(&name) {
                 (link.drop, link.repeat, link.late) = (0, 0, 0);
             }
-            self.with_machine(&name, |machine, _| (machine.up, machine.linked) = (true, true));
+            self.with_machine(&name, |machine, hands| {
+                (machine.up, machine.linked) = (true, true);
+                machine.cure_all(hands);
+            });
             self.after(100, Due::AgentUp(name.clone()));
             self.after(200, Due::Heard(name));
         }
@@ -96,8 +98,8 @@ impl World {
         if told.contains("was unable to stop or start tasks") && forbidden {
             return;
         }
-        if service.events.iter().any(|e| e.message.contains("was unable to place a task")) && !self.has_room()
-        {
+        let unplaced = service.events.iter().any(|e| e.message.contains("was unable to place a task"));
+        if unplaced && !self.has_room(name) {
             return;
         }
         let running = self.running(name).len();
@@ -115,24 +117,29 @@ impl World {
         }
     }
 
-    /// Whether a task would fit somewhere.
-    fn has_room(&self) -> bool {
+    /// Whether another task of a service would fit somewhere.
+    fn has_room(&self, service: &str) -> bool {
+        let options = self.options.get(service).cloned().unwrap_or_default();
+        let one_each = options.distinct || options.host_port > 0;
+        let tasks = self.tasks(service);
         self.snapshot.nodes.iter().any(|(id, node)| {
             let used = self.snapshot.ledgers.get(id).map(|l| l.used).unwrap_or_default();
             node.is_connected()
-                && used.memory_mib + TASK_MEMORY_MIB <= node.capacity.memory_mib
+                && used.memory_mib + options.memory <= node.capacity.memory_mib
                 && used.cpu_units + 256 <= node.capacity.cpu_units
+                && !(one_each && tasks.iter().any(|task| task.node() == Some(id)))
         })
     }
 
     /// A pass over everything has nothing to do: each commit woke those whom it concerned.
     fn check_nothing_was_missed(&mut self, wrong: &mut Vec<String>) {
-        if self.server.again_ms.is_some_and(|at| at <= self.now_ms) {
+        if self.server.agenda.next_at_ms().is_some_and(|at| at <= self.now_ms) {
             return;
         }
         let mut tx = Tx::new(self.snapshot.clone());
-        pass(&mut tx, &mut self.ids.clone(), self.now_ms, &Dirty::everything());
-        let (after, writes, _) = tx.finish();
+        let agenda = &mut Agenda::default();
+        pass(&mut tx, &mut self.ids.clone(), self.now_ms, &Dirty::everything(), agenda);
+        let (after, changed) = tx.into_snapshot();
         // A complaint that still holds is told again after a while, whenever somebody looks.
         let told_again = |key: &str| {
             let (old, new) = (self.snapshot.services.get(key), after.services.get(key));
@@ -140,9 +147,14 @@ impl World {
                 Service { events: old.events.clone(), ..Service::clone(new) } == **old
             })
         };
-        let changed = writes.iter().find(|w| w.table != Service::TABLE || !told_again(&w.key));
-        if let Some(write) = changed {
-            wrong.push(format!("a pass over everything still changes table {} {}", write.table, write.key));
+        // A deleted task definition is looked for by the look at everything alone, which the server takes on a period.
+        let expected = |(table, key): &&(u8, String)| match *table {
+            Service::TABLE => told_again(key),
+            TaskDefinition::TABLE => after.task_definitions.get(key).is_none(),
+            _ => false,
+        };
+        if let Some((table, key)) = changed.iter().find(|change| !expected(change)) {
+            wrong.push(format!("a pass over everything still changes table {table} {key}"));
         }
     }
 
@@ -186,6 +198,13 @@ impl World {
             let runs = running.get(&name).copied().unwrap_or(0);
             if told.as_ref().ok() != Some(&Some(runs)) {
                 wrong.push(format!("{name} has {runs} tasks running, DescribeServices tells {told:?}"));
+            }
+        }
+        for (key, group) in self.snapshot.groups.iter() {
+            let names = self.snapshot.discovery_instances.by_index("owner", key).count();
+            let wanted = if group.is_stopped() { 0 } else { group.task().registries.len() };
+            if names != wanted {
+                wrong.push(format!("{key} has {names} names in Cloud Map and should have {wanted}"));
             }
         }
         for (key, target) in self.snapshot.targets.iter() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plan::reconcile::Dirty;
+use plan::reconcile::{Agenda, Dirty};
 use state::assignment::{Assignment, Report};
 use state::elb::{Listener, Rule, Target, TargetGroup};
 use state::node::Node;
@@ -46,10 +46,10 @@ pub struct World {
     /// What was done.
     pub tally: Tally,
     pub(crate) bug: Option<Bug>,
+    /// Health checks and probes of which each would find what is known are made too.
+    pub(crate) idle_too: bool,
     /// How each service was made, by name.
     pub(crate) options: BTreeMap<String, crate::ops::Options>,
-    /// Every record as the store has it.
-    disk: BTreeMap<(u8, String), (u64, Vec<u8>)>,
     queue: BTreeMap<(TimeMs, u64), Due>,
     sequence: u64,
 }
@@ -91,7 +91,7 @@ impl std::ops::AddAssign for Tally {
 pub(crate) struct Server {
     pub up: bool,
     pub dirty: Dirty,
-    pub again_ms: Option<TimeMs>,
+    pub agenda: Agenda,
     pub pass_due: Option<TimeMs>,
     pub work_due: Option<TimeMs>,
     pub balance_due: bool,
@@ -106,6 +106,8 @@ pub(crate) struct Server {
 #[derive(Default)]
 pub(crate) struct Link {
     pub publish_due: bool,
+    /// What the node is to have, as it was worked out last, and as it was told last.
+    pub assigned: plan::Assigned,
     pub told: Option<Arc<Vec<Arc<Assignment>>>>,
     pub inbox: Vec<Report>,
     /// Counted by each loss of the connection: what was on its way then does not arrive.
@@ -114,6 +116,16 @@ pub(crate) struct Link {
     pub drop: u32,
     pub repeat: u32,
     pub late: u32,
+}
+
+impl Link {
+    /// The connection is lost, or made anew: what is on its way does not arrive, and everything is told again.
+    pub fn cut(&mut self) {
+        self.session += 1;
+        self.inbox.clear();
+        self.told = None;
+        self.assigned = plan::Assigned::default();
+    }
 }
 
 /// What is due at some time.
@@ -166,8 +178,8 @@ impl World {
             wrong: Vec::new(),
             tally: Tally::default(),
             bug: None,
+            idle_too: false,
             options: BTreeMap::new(),
-            disk: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
         }
@@ -176,6 +188,12 @@ impl World {
     /// Plants a bug.
     pub fn plant(&mut self, bug: Option<Bug>) {
         self.bug = bug;
+    }
+
+    /// Makes also those health checks and probes of which each would find what is known, which changes nothing but the
+    /// time that a run takes.
+    pub fn make_all_checks(&mut self) {
+        self.idle_too = true;
     }
 
     // === time ===
@@ -187,8 +205,15 @@ impl World {
 
     /// Something is due after a while.
     pub(crate) fn after(&mut self, ms: i64, due: Due) {
-        self.sequence += 1;
-        self.queue.insert((self.even_ms() + ms.max(0), self.sequence), due);
+        let at_ms = self.even_ms() + ms.max(0);
+        // Probes come before all else of their moment, so that they find the same however many were left out before.
+        let sequence = if matches!(due, Due::Work) {
+            0
+        } else {
+            self.sequence += 1;
+            self.sequence
+        };
+        self.queue.insert((at_ms, sequence), due);
     }
 
     /// A delay of up to `most` milliseconds: how long a loop takes to wake or a message to arrive.
@@ -240,17 +265,8 @@ impl World {
             self.kill_server(1_000);
             return Ok(answer);
         }
-        let (mut snapshot, writes, _) = tx.finish();
+        let (mut snapshot, changed) = tx.into_snapshot();
         snapshot.revision += 1;
-        let mut changed = Vec::with_capacity(writes.len());
-        for write in writes {
-            let at = (write.table, write.key.clone());
-            match write.value {
-                Some(bytes) => self.disk.insert(at, (snapshot.revision, bytes)),
-                None => self.disk.remove(&at),
-            };
-            changed.push((write.table, write.key));
-        }
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.tally.commits += 1;
         self.checker.commit(&before, &self.snapshot, &changed, &mut self.wrong);
@@ -333,11 +349,11 @@ impl World {
         }
     }
 
-    /// The control state as the store has it: what a server finds that starts.
+    /// What a server finds that starts: what the store has of the control state, read again from its bytes.
     pub(crate) fn reload(&mut self) {
         let mut snapshot = Snapshot { revision: self.snapshot.revision, ..Snapshot::default() };
-        for ((table, key), (revision, bytes)) in &self.disk {
-            if let Err(error) = snapshot.apply(*table, key, *revision, Some(bytes)) {
+        for (table, key, revision, bytes) in self.snapshot.written_down() {
+            if let Err(error) = snapshot.apply(table, &key, revision, Some(&bytes)) {
                 self.wrong.push(format!("what was written cannot be read: {error}"));
             }
         }
@@ -367,6 +383,7 @@ impl World {
             reports: Vec::new(),
             wrong: Vec::new(),
             balancer: &self.balancer,
+            idle_too: self.idle_too,
         };
         let answer = work(machine, &mut hands);
         let Hands { later, reports, wrong, .. } = hands;

@@ -168,6 +168,11 @@ impl<T: Record> Table<T> {
         self.rows.iter().map(|(key, row)| (&**key, &row.value))
     }
 
+    /// All rows in key order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&str, &Row<T>)> {
+        self.rows.iter().map(|(key, row)| (&**key, row))
+    }
+
     /// Records whose key starts with `prefix`, in key order.
     pub fn scan<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Arc<T>)> {
         self.scan_from(prefix, prefix)

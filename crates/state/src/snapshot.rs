@@ -1,7 +1,7 @@
 //! The whole control state at one revision.
 
 use crate::node::{Ledger, Node};
-use crate::record::{Record, RecordError, Table, decode};
+use crate::record::{Record, RecordError, Table, decode, encode};
 use crate::room::Room;
 
 /// A snapshot that holds records of kind `T`.
@@ -42,6 +42,15 @@ macro_rules! tables {
         }
 
         impl Snapshot {
+            /// Every record as it is stored: table, key, revision, bytes.
+            pub fn written_down(&self) -> Vec<(u8, String, u64, Vec<u8>)> {
+                let mut all = Vec::new();
+                $(all.extend(self.$field.rows().map(|(key, row)| {
+                    (<$ty as Record>::TABLE, key.to_owned(), row.revision, encode(&*row.value))
+                }));)*
+                all
+            }
+
             /// Applies one stored write; `None` deletes. Errors: an unknown table or a record that cannot be read.
             pub fn apply(
                 &mut self, table: u8, key: &str, revision: u64, value: Option<&[u8]>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use store::{Guard, Write};
 
+use crate::db::Changed;
 use crate::record::{Record, Table, encode};
 use crate::snapshot::{HasTable, Snapshot};
 
@@ -116,6 +117,12 @@ impl Tx {
     /// Whether anything was written.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// The state with the writes applied, and what was written: for who writes nothing down yet
+    /// ([`Snapshot::written_down`]).
+    pub fn into_snapshot(self) -> (Snapshot, Vec<Changed>) {
+        (self.now, self.writes.into_keys().collect())
     }
 
     /// The state with the writes applied, the writes and their guards.

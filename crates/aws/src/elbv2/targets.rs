@@ -25,8 +25,8 @@ pub(super) fn register(
         let id = text(&given.id).to_owned();
         let address = address_of(call, &group, &id, given.availability_zone.as_deref())?;
         let key = Target::key_of(&group.arn, &id, port);
-        let known = call.tx.get::<Target>(&key).filter(|target| target.draining_since_ms.is_none());
-        if known.is_some() {
+        let known = call.tx.get::<Target>(&key);
+        if known.as_ref().is_some_and(|target| target.draining_since_ms.is_none()) {
             continue;
         }
         if call.tx.table::<Target>().by_index("group", &group.arn).count()
@@ -40,7 +40,8 @@ pub(super) fn register(
             port,
             address,
             availability_zone: given.availability_zone,
-            owner: None,
+            // What drains is a task's, whoever registers it again: the task drains it before it is stopped.
+            owner: known.and_then(|target| target.owner.clone()),
             registered_at_ms: call.now_ms,
             draining_since_ms: None,
             drained: false,

@@ -1,7 +1,6 @@
 //! A state in memory with one node, a default VPC and a cluster, an agent that does what it is told, and calls as JSON.
 
-use plan::Next;
-use plan::reconcile::{Dirty, pass};
+use plan::reconcile::{Agenda, Dirty, pass};
 use serde_json::{Value as Json, json};
 use state::assignment::{AgentDesired, Assignment, Report};
 use state::ec2::Subnet;
@@ -210,7 +209,7 @@ impl World {
             if before != self.moving_parts() {
                 continue;
             }
-            match next.again_at_ms.filter(|at| *at <= self.now_ms + 60_000) {
+            match next.filter(|at| *at <= self.now_ms + 60_000) {
                 Some(at) => self.now_ms = self.now_ms.max(at),
                 None => return,
             }
@@ -218,15 +217,16 @@ impl World {
         panic!("the world does not come to rest");
     }
 
-    /// Runs controllers and the agent once, a second later.
-    pub fn step(&mut self) -> Next {
+    /// Runs controllers and the agent once, a second later. When the controllers want to run again.
+    pub fn step(&mut self) -> Option<i64> {
         self.now_ms += 1_000;
-        let next = self.write(|tx, ids, now_ms| pass(tx, ids, now_ms, &Dirty::everything()));
+        let mut agenda = Agenda::default();
+        self.write(|tx, ids, now_ms| pass(tx, ids, now_ms, &Dirty::everything(), &mut agenda));
         for assignment in plan::assignments(&self.snapshot, NODE) {
             let observed = obey(&assignment, self.now_ms);
             self.report(&assignment.key, observed);
         }
-        next
+        agenda.next_at_ms()
     }
 
     fn moving_parts(&self) -> String {
