@@ -36,8 +36,7 @@ pub fn unpack(reader: impl Read, root: &Path) -> io::Result<()> {
     let mut unpacker = Unpacker { root, root_depth, parent: None, folder_times: Vec::new() };
     let left = Cell::new(HEAD_BYTES_MAX);
     let mut archive = tar::Archive::new(Bounded { reader, left: &left });
-    let mut entries = archive.entries()?;
-    while let Some(entry) = entries.next() {
+    for entry in archive.entries()? {
         left.set(u64::MAX);
         let mut entry = entry?;
         let path = clean(&entry.path_bytes())?;
