@@ -41,7 +41,7 @@ pub fn format_basic(time_ms: i64) -> String {
 /// Reads `20150830T123600Z`.
 pub fn parse_basic(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
+    if bytes.len() != 16 || !text.is_ascii() || bytes[8] != b'T' || bytes[15] != b'Z' {
         return None;
     }
     let days = days(number(&text[0..4])?, number(&text[4..6])?, number(&text[6..8])?)?;
@@ -115,7 +115,7 @@ fn parse_zone(text: &str) -> Option<i64> {
         _ => return None,
     };
     let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
-    if digits.len() != 4 {
+    if digits.len() != 4 || !digits.is_ascii() {
         return None;
     }
     Some(sign * clock(number(&digits[..2])?, number(&digits[2..])?, 0)?)
@@ -196,6 +196,12 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
         for text in ["2015-01-01T2222222222222222:13:20Z", "Tue, 14 Nov 2023 999999999999999999:13:20 GMT"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        // No part of a text ends within a character.
+        for text in
+            ["2015-01-01T00:00:00+1\u{e9}0", "Tue, 14 Nov 2023 22:13:20 -1\u{e9}0", "20231114T210\u{8a}lZ"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
         for text in ["20150830T123600", "2015083AT123600Z", "20150830 123600Z", "2015083\u{e9}T12360Z"] {

@@ -103,8 +103,9 @@ fn is_tag(text: &str) -> bool {
 /// A host as Docker's grammar has it: names of letters, digits and dashes, or an IPv6 address in brackets; and a port.
 /// It becomes part of a URL: nothing in it may mean something there.
 fn is_domain(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, after)) => {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, after)) = rest.split_once(']') else { return false };
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return false;
             }
@@ -165,7 +166,7 @@ mod tests {
     fn a_host_is_nothing_but_a_host() {
         for bad in [
             "a.b?c=", "a.b#", "a_b.c", "a b.c", "a..b", "-a.b", "a.b:", "a.b:x", ":80", "[::1", "[x]",
-            "a.b\\", "é.b",
+            "a.b\\", "é.b", "[", "[a", "[a b=.c",
         ] {
             let text = format!("{bad}/app");
             assert!(Reference::parse(&text).is_err(), "{text:?}");
