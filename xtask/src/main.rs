@@ -11,6 +11,9 @@ const USAGE: &str = "usage: cargo xtask codegen [--botocore DIR] | coverage [--c
                      bench NAME… | bench all [--write] | sim [--seeds N | --minutes N | --weeks N | SCRIPT…] | \
                      fuzz [TARGET…] [--seconds N]";
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
