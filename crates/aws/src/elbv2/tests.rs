@@ -473,16 +473,6 @@ fn targets_are_registered_shown_and_drained() {
     // Registered again while it drains, it starts anew.
     world.ok("RegisterTargets", register(json!([{"Id": "172.31.0.9", "Port": 81}])));
     assert_eq!(health(&mut world, json!({}))[1], format!("81 {starting}"));
-    // A task's stays the task's.
-    world.write(|tx, _, _| {
-        tx.update::<Target>(&key, |target| {
-            target.owner = Some("a task".into());
-            target.draining_since_ms = Some(1);
-        });
-    });
-    world.ok("RegisterTargets", register(json!([{"Id": "172.31.0.9"}])));
-    let target = world.write(|tx, _, _| tx.get::<Target>(&key).unwrap());
-    assert_eq!((target.owner.as_deref(), target.draining_since_ms), (Some("a task"), None));
     world.refused(&[
         (
             "RegisterTargets",
