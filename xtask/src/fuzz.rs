@@ -110,6 +110,10 @@ fn build() -> Result<PathBuf, String> {
     let told = Command::new("rustc").arg("-vV").output().map_err(|error| format!("rustc: {error}"))?;
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     let triple = after(&told, "host:").ok_or("rustc names no host")?;
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    if Command::new(&compiler).arg("--version").output().is_err() {
+        return Err("libFuzzer is built by a C++ compiler, and there is none: apt-get install g++".into());
+    }
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--quiet", "--package", "fuzz", "--bin", "fuzz", "--features", "libfuzzer"])
         .args(["--profile", "fuzz", "--target", triple])
