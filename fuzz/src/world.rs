@@ -157,7 +157,7 @@ impl World {
             self.snapshot.revision += 1;
             assert_eq!(state::check::check(&self.snapshot), Vec::<String>::new(), "after {operation}");
         }
-        Ok(answer)
+        Ok(answer.get())
     }
 }
 

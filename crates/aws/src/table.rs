@@ -13,7 +13,31 @@ pub struct Service {
 }
 
 /// A handler behind its typed function.
-pub type Handler = fn(&mut Call<'_>, Value) -> Result<Value, Fault>;
+pub type Handler = fn(&mut Call<'_>, Value) -> Result<Answer, Fault>;
+
+/// What a handler answers. It is made a value of later: decisions take turns, and this needs none.
+pub type Answer = Later<Value>;
+
+/// Something that is worked out when it is asked for, at most once.
+pub struct Later<T>(Box<dyn FnOnce() -> T + Send>);
+
+impl<T> Later<T> {
+    /// What a function will give.
+    pub fn new(give: impl FnOnce() -> T + Send + 'static) -> Later<T> {
+        Later(Box::new(give))
+    }
+
+    /// Works it out.
+    pub fn get(self) -> T {
+        (self.0)()
+    }
+}
+
+impl<T: Send + 'static> From<T> for Later<T> {
+    fn from(known: T) -> Later<T> {
+        Later::new(|| known)
+    }
+}
 
 /// All services.
 pub static SERVICES: &[&Service] = &[
@@ -33,14 +57,18 @@ pub fn find(service: &str, operation: &str) -> Option<Handler> {
     service.operations.iter().find(|(name, _)| *name == operation).map(|(_, handler)| *handler)
 }
 
-/// Reads the input, runs the typed handler, writes the output.
-pub(crate) fn run<O: Operation>(
+/// Reads the input, runs the typed handler.
+pub(crate) fn run<O: Operation, R>(
     call: &mut Call<'_>,
     input: Value,
-    handler: impl FnOnce(&mut Call<'_>, O::Input) -> Result<O::Output, Fault>,
-) -> Result<Value, Fault> {
-    let input = O::Input::from_value(input);
-    handler(call, input).map(IntoValue::into_value)
+    handler: impl FnOnce(&mut Call<'_>, O::Input) -> Result<R, Fault>,
+) -> Result<Answer, Fault>
+where
+    O::Output: 'static,
+    R: Into<Later<O::Output>>,
+{
+    let output = handler(call, O::Input::from_value(input))?.into();
+    Ok(Later::new(|| output.get().into_value()))
 }
 
 /// A table of operations: `operations!(ecs: { RunTask => tasks::run, … })`.
@@ -50,7 +78,7 @@ macro_rules! operations {
         pub static SERVICE: $crate::table::Service = $crate::table::Service {
             name: stringify!($service),
             operations: &[$((stringify!($operation), |call, input| {
-                $crate::table::run::<wire::shapes::$service::op::$operation>(call, input, $handler)
+                $crate::table::run::<wire::shapes::$service::op::$operation, _>(call, input, $handler)
             }),)*],
         };
     };

@@ -92,7 +92,7 @@ impl World {
         self.snapshot = tx.finish().0;
         self.snapshot.revision += 1;
         assert_eq!(state::check::check(&self.snapshot), Vec::<String>::new(), "after {operation}");
-        Ok(known.output.map_or(Json::Null, |shape| write(model, shape, output)))
+        Ok(known.output.map_or(Json::Null, |shape| write(model, shape, output.get())))
     }
 
     /// A call of the world's service that succeeds.

@@ -70,7 +70,7 @@ pub fn launch(tx: &mut Tx, ids: &mut Ids, now_ms: TimeMs, launch: Launch) -> Res
     let group = ContainerGroup {
         scope: launch.scope.clone(),
         cluster: launch.cluster.to_owned(),
-        id: ids.hex32(),
+        id: ids.task(),
         source: Source::Task(source),
         spec: launch.spec_id.clone(),
         desired: Desired::Run,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
-use aws::{Call, Caller, Site};
+use aws::{Answer, Call, Caller, Site};
 use bytes::Bytes;
 use http::{Request, Response};
 use state::{Db, Ids, Scope, Tx};
@@ -119,11 +119,12 @@ impl Dispatch {
         });
         let decided = decided.await;
         cut::cut!("server.call-decided");
-        decided.unwrap_or_else(|error| {
+        let answer = decided.unwrap_or_else(|error| {
             tracing::error!(%error, "a decision could not be made durable");
             Err(Fault::new("ServerException", format!("The change could not be made durable: {error}"))
                 .status(500))
-        })
+        });
+        answer.map(Answer::get)
     }
 
     /// Answers from the published snapshot, in nobody's way: a search of all logs must not keep a RunTask waiting.
@@ -142,7 +143,7 @@ impl Dispatch {
         let mut ids = self.fresh_ids();
         let mut answer = || handler(&mut self.call(&mut tx, &mut ids, caller), input.clone());
         let answer = if touches_files(route) { tokio::task::block_in_place(answer) } else { answer() };
-        tx.is_empty().then_some(answer)
+        tx.is_empty().then(|| answer.map(Answer::get))
     }
 
     /// Does the bytes of an operation on the published snapshot, in nobody's way. `None` if there is something to
@@ -161,7 +162,7 @@ impl Dispatch {
         let mut ids = self.fresh_ids();
         let mut call = Call { blobs: bytes, logs: bytes, ..self.call(&mut tx, &mut ids, caller) };
         let answer = tokio::task::block_in_place(|| handler(&mut call, input.clone()));
-        (answer.is_err() || tx.is_empty()).then_some(answer)
+        (answer.is_err() || tx.is_empty()).then(|| answer.map(Answer::get))
     }
 
     fn call<'a>(&'a self, tx: &'a mut Tx, ids: &'a mut Ids, caller: &'a Caller) -> Call<'a> {

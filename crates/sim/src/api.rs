@@ -49,7 +49,7 @@ impl World {
             handler(&mut call, value)
         });
         self.api = Some(api);
-        answer.map(|output| known.output.map_or(Json::Null, |shape| write(model, shape, output)))
+        answer.map(|output| known.output.map_or(Json::Null, |shape| write(model, shape, output.get())))
     }
 
     /// A call that the world is built with: it must be taken.

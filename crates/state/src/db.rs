@@ -5,9 +5,10 @@
 //! one group commit.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
 
 use store::{Backend, Batch, StoreError};
+use tokio::sync::Notify;
 
 use crate::record::RecordError;
 use crate::snapshot::Snapshot;
@@ -47,6 +48,26 @@ struct Pending {
 }
 
 /// The state that decisions are made on: the last pending one, or the published one when nothing is pending.
+#[cfg_attr(test, derive(Clone))]
+struct Tip {
+    snapshot: Snapshot,
+    sequence: u64,
+}
+
+impl Tip {
+    /// Puts a decision's writes on the tip; what must become durable, and what is published then.
+    fn push(&mut self, tx: Tx) -> (Batch, Pending) {
+        let revision = self.snapshot.revision + 1;
+        self.sequence += 1;
+        let (mut snapshot, writes, guards) = tx.finish();
+        snapshot.revision = revision;
+        let changed = writes.iter().map(|w| (w.table, w.key.clone())).collect();
+        self.snapshot = snapshot.clone();
+        (Batch { revision, guards, writes }, Pending { sequence: self.sequence, snapshot, changed })
+    }
+}
+
+/// What is submitted and its outcome not yet heard, in order.
 ///
 /// Outcomes are heard in any order: a batch may be refused at once while those before it are still written, and a
 /// thread may be slow to say what it was told. Two things hold in any order. What is pending was decided on all that
@@ -54,47 +75,52 @@ struct Pending {
 /// for the store takes revisions one after another, each batch's is higher than that of what it was decided on, and
 /// a lower one is only handed in after the failure was heard, behind it.
 #[cfg_attr(test, derive(Clone))]
-struct Tip {
-    snapshot: Snapshot,
-    sequence: u64,
-    /// Submitted, outcome not yet heard, in order.
-    pending: VecDeque<Pending>,
-}
+#[derive(Default)]
+struct Submitted(VecDeque<Pending>);
 
-impl Tip {
-    /// Puts a decision's writes on the tip; what must become durable.
-    fn push(&mut self, tx: Tx) -> Batch {
-        let revision = self.snapshot.revision + 1;
-        self.sequence += 1;
-        let (mut snapshot, writes, guards) = tx.finish();
-        snapshot.revision = revision;
-        let changed = writes.iter().map(|w| (w.table, w.key.clone())).collect();
-        self.snapshot = snapshot.clone();
-        self.pending.push_back(Pending { sequence: self.sequence, snapshot, changed });
-        Batch { revision, guards, writes }
-    }
-
+impl Submitted {
     /// A batch is durable, and so is all that it was decided on; what is to be published now, in order.
     fn durable(&mut self, sequence: u64) -> Vec<Pending> {
-        let count = self.pending.partition_point(|pending| pending.sequence <= sequence);
-        self.pending.drain(..count).collect()
+        let count = self.0.partition_point(|pending| pending.sequence <= sequence);
+        self.0.drain(..count).collect()
     }
 
     /// A batch failed: it and all decided on it are forgotten, those before it go on. One that is not pending was
     /// forgotten already, with what it was decided on.
-    fn failed(&mut self, sequence: u64, published: impl FnOnce() -> Snapshot) {
-        let Ok(at) = self.pending.binary_search_by_key(&sequence, |pending| pending.sequence) else { return };
-        self.pending.truncate(at);
-        self.snapshot = self.pending.back().map_or_else(published, |pending| pending.snapshot.clone());
+    fn failed(&mut self, sequence: u64, tip: &mut Tip, published: impl FnOnce() -> Snapshot) {
+        let Ok(at) = self.0.binary_search_by_key(&sequence, |pending| pending.sequence) else { return };
+        self.0.truncate(at);
+        tip.snapshot = self.0.back().map_or_else(published, |pending| pending.snapshot.clone());
     }
 }
 
 /// The control state: a store and its mirror in memory.
+///
+/// Locks are taken in the order of the members, and only decisions take that of the tip for long: who hears outcomes and
+/// who reads wait for no decision.
 pub struct Db {
     backend: Arc<dyn Backend>,
     tip: Mutex<Tip>,
+    /// Told whenever the tip was let go of.
+    next: Notify,
+    submitted: Mutex<Submitted>,
     published: RwLock<Snapshot>,
     listeners: RwLock<Vec<Listener>>,
+}
+
+/// The tip, held for one decision. Whoever awaits it is told when it is let go of.
+struct Turn<'a> {
+    /// `None` only while it is dropped.
+    tip: Option<MutexGuard<'a, Tip>>,
+    next: &'a Notify,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // First, for who is told tries at once.
+        self.tip = None;
+        self.next.notify_one();
+    }
 }
 
 impl std::fmt::Debug for Db {
@@ -116,7 +142,9 @@ impl Db {
         }
         Ok(Arc::new(Db {
             backend,
-            tip: Mutex::new(Tip { snapshot: snapshot.clone(), sequence: 0, pending: VecDeque::new() }),
+            tip: Mutex::new(Tip { snapshot: snapshot.clone(), sequence: 0 }),
+            next: Notify::new(),
+            submitted: Mutex::default(),
             published: RwLock::new(snapshot),
             listeners: RwLock::new(Vec::new()),
         }))
@@ -139,8 +167,11 @@ impl Db {
         self: &Arc<Self>,
         decision: impl FnOnce(&mut Tx) -> Result<A, E>,
     ) -> Result<Result<A, E>, DbError> {
-        let (answer, ticket) = self.submit(decision);
-        ticket.await.map_err(DbError::Store)?;
+        let (answer, durable) = {
+            let turn = self.turn().await;
+            self.submit(turn, decision)
+        };
+        durable.await.map_err(DbError::Store)?;
         Ok(answer)
     }
 
@@ -149,26 +180,48 @@ impl Db {
         self: &Arc<Self>,
         decision: impl FnOnce(&mut Tx) -> Result<A, E>,
     ) -> Result<Result<A, E>, DbError> {
-        let (answer, ticket) = self.submit(decision);
-        ticket.wait().map_err(DbError::Store)?;
+        let (answer, durable) = self.submit(self.turn_blocking(), decision);
+        durable.wait().map_err(DbError::Store)?;
         Ok(answer)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tip> {
+    /// Waits for the tip without keeping the thread from its other connections.
+    async fn turn(&self) -> Turn<'_> {
+        loop {
+            match self.tip.try_lock() {
+                Ok(tip) => return self.turn_of(tip),
+                Err(TryLockError::Poisoned(tip)) => return self.turn_of(tip.into_inner()),
+                // Let go of in between: that is remembered, and this does not wait.
+                Err(TryLockError::WouldBlock) => {}
+            }
+            self.next.notified().await;
+        }
+    }
+
+    fn turn_blocking(&self) -> Turn<'_> {
         // A panicking decision leaves the tip as it was: nothing is written before it returns.
-        self.tip.lock().unwrap_or_else(|p| p.into_inner())
+        self.turn_of(self.tip.lock().unwrap_or_else(|p| p.into_inner()))
+    }
+
+    fn turn_of<'a>(&'a self, tip: MutexGuard<'a, Tip>) -> Turn<'a> {
+        Turn { tip: Some(tip), next: &self.next }
+    }
+
+    fn submitted(&self) -> MutexGuard<'_, Submitted> {
+        self.submitted.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     fn submit<A, E>(
         self: &Arc<Self>,
+        mut turn: Turn<'_>,
         decision: impl FnOnce(&mut Tx) -> Result<A, E>,
     ) -> (Result<A, E>, Durable) {
-        let mut tip = self.lock();
+        let tip = turn.tip.as_mut().expect("it is held until it is dropped");
         let mut tx = Tx::new(tip.snapshot.clone());
         let answer = decision(&mut tx);
-        let batch = if answer.is_ok() && !tx.is_empty() {
+        let (batch, pending) = if answer.is_ok() && !tx.is_empty() {
             tip.push(tx)
-        } else if tip.pending.is_empty() {
+        } else if self.submitted().0.is_empty() {
             return (answer, Durable(None));
         } else {
             // What it read may not be durable yet: an empty batch waits for those before it.
@@ -176,10 +229,12 @@ impl Db {
             tip.push(nothing)
         };
         let sequence = tip.sequence;
+        // Before the store has it: the outcome may come at once.
+        self.submitted().0.push_back(pending);
         // Submitted under the lock: the order of revisions is the order of submission.
         let ticket = self.backend.commit(batch);
         // Without it: the ticket may be resolved already, and the callback takes the lock.
-        drop(tip);
+        drop(turn);
         let slot = Arc::new(Slot::default());
         let (db, done) = (self.clone(), slot.clone());
         ticket.on_done(move |result| {
@@ -191,15 +246,17 @@ impl Db {
 
     /// The store has told a batch's outcome: publishes what became durable, forgets what failed.
     fn finished(&self, sequence: u64, durable: bool) {
-        let mut tip = self.lock();
         if !durable {
-            tip.failed(sequence, || self.snapshot());
+            let mut turn = self.turn_blocking();
+            let tip = turn.tip.as_mut().expect("it is held until it is dropped");
+            self.submitted().failed(sequence, tip, || self.snapshot());
             return;
         }
-        let done = tip.durable(sequence);
+        let mut submitted = self.submitted();
+        let done = submitted.durable(sequence);
         let Some(last) = done.last() else { return };
         *self.published.write().unwrap_or_else(|p| p.into_inner()) = last.snapshot.clone();
-        drop(tip);
+        drop(submitted);
         let listeners = self.listeners.read().unwrap_or_else(|p| p.into_inner());
         for pending in done.iter().filter(|p| !p.changed.is_empty()) {
             for listener in listeners.iter() {

@@ -143,6 +143,8 @@ impl Record for ContainerGroup {
         indexes
     }
 
+    const COUNTED: &'static [&'static str] = &["held"];
+
     fn share(&mut self, table: &Table<Self>) {
         let Some(other) = table.by_index("spec", &self.spec).next() else { return };
         let (Source::Task(own), Source::Task(shared)) = (&mut self.source, &other.source);

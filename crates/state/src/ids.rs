@@ -4,12 +4,16 @@
 #[derive(Debug, Clone)]
 pub struct Ids {
     state: u64,
+    /// What ids of tasks begin with.
+    near: u16,
 }
 
 impl Ids {
     /// A stream from a seed.
     pub fn new(seed: u64) -> Ids {
-        Ids { state: seed }
+        let mut ids = Ids { state: seed, near: 0 };
+        ids.near = (Ids { state: !seed, near: 0 }.next_u64() >> 48) as u16;
+        ids
     }
 
     /// The next 64 bits (SplitMix64, Steele et al. 2014).
@@ -32,6 +36,13 @@ impl Ids {
     /// A task, container or service-deployment id: 32 hexadecimal digits.
     pub fn hex32(&mut self) -> String {
         self.hex(32)
+    }
+
+    /// A task's id: 32 hexadecimal digits. The first four are the same for all of a stream, so that tasks started together
+    /// are neighbours in every table and index that is ordered by their ids.
+    pub fn task(&mut self) -> String {
+        let near = self.near;
+        format!("{near:04x}{}", self.hex(28))
     }
 
     /// A random (version 4) UUID, RFC 9562.

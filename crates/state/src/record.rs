@@ -23,6 +23,9 @@ pub trait Record: Serialize + DeserializeOwned + Clone + PartialEq + Send + Sync
         Vec::new()
     }
 
+    /// The indexes of which only is asked how many records gave a value, not which. A record gives each at most once.
+    const COUNTED: &'static [&'static str] = &[];
+
     /// Makes one of what this record says and another of the table says as well, to hold it in memory once.
     fn share(&mut self, _table: &Table<Self>) {}
 
@@ -80,11 +83,13 @@ impl<T> Clone for Row<T> {
     }
 }
 
-/// The keys of the records that gave one value in an index: one (an address), or as many as a node holds.
+/// The keys of the records that gave one value in an index: one (an address), or as many as a node holds; or only how
+/// many they are.
 #[derive(Debug, Clone)]
 enum Keys {
     One(Arc<str>),
     Many(OrdSet<Arc<str>>),
+    Counted(usize),
 }
 
 impl Keys {
@@ -92,6 +97,7 @@ impl Keys {
         match self {
             Keys::One(_) => 1,
             Keys::Many(keys) => keys.len(),
+            Keys::Counted(count) => *count,
         }
     }
 
@@ -99,6 +105,7 @@ impl Keys {
         let (one, many) = match self {
             Keys::One(key) => (Some(key), None),
             Keys::Many(keys) => (None, Some(keys.iter())),
+            Keys::Counted(_) => (None, None),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
@@ -107,6 +114,7 @@ impl Keys {
         let (one, many) = match self {
             Keys::One(key) => (Some(key).filter(|key| &***key >= from), None),
             Keys::Many(keys) => (None, Some(keys.range::<_, str>((Bound::Included(from), Bound::Unbounded)))),
+            Keys::Counted(_) => (None, None),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
@@ -115,6 +123,7 @@ impl Keys {
         match self {
             Keys::One(only) => *self = Keys::Many(OrdSet::from_iter([only.clone(), key])),
             Keys::Many(keys) => drop(keys.insert(key)),
+            Keys::Counted(count) => *count += 1,
         }
     }
 
@@ -125,6 +134,10 @@ impl Keys {
             Keys::Many(keys) => {
                 keys.remove(key);
                 !keys.is_empty()
+            }
+            Keys::Counted(count) => {
+                *count -= 1;
+                *count > 0
             }
         }
     }
@@ -196,6 +209,7 @@ impl<T: Record> Table<T> {
         index: &'static str,
         value: &str,
     ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
+        debug_assert!(!T::COUNTED.contains(&index), "the keys of {index} are not kept");
         let keys = self.indexes.get(index).and_then(|index| index.get(value));
         keys.into_iter().flat_map(Keys::iter).filter_map(|key| self.get(key))
     }
@@ -208,6 +222,7 @@ impl<T: Record> Table<T> {
         values: &[&str],
         from: &str,
     ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
+        debug_assert!(!T::COUNTED.contains(&index), "the keys of {index} are not kept");
         let index = self.indexes.get(index);
         let found = values.iter().filter_map(|value| index?.get(*value));
         let mut keys: Vec<_> = found.map(|keys| keys.from(from)).collect();
@@ -279,6 +294,7 @@ impl<T: Record> Table<T> {
                 let index = self.indexes.entry(name).or_default();
                 match index.get_mut(&*at) {
                     Some(keys) => keys.add(key.clone()),
+                    None if T::COUNTED.contains(&name) => drop(index.insert(at.into(), Keys::Counted(1))),
                     None => drop(index.insert(at.into(), Keys::One(key.clone()))),
                 }
             }
@@ -318,8 +334,10 @@ mod tests {
             self.name.clone()
         }
         fn indexes(&self) -> Vec<(&'static str, String)> {
-            self.harbours.iter().map(|harbour| ("harbour", harbour.clone())).collect()
+            let home = self.harbours.first().map(|harbour| ("home", harbour.clone()));
+            self.harbours.iter().map(|harbour| ("harbour", harbour.clone())).chain(home).collect()
         }
+        const COUNTED: &'static [&'static str] = &["home"];
     }
 
     fn put(table: &mut Table<Ship>, name: &str, harbours: &[&str]) {
@@ -352,6 +370,28 @@ mod tests {
         assert_eq!(at(&table, "oban"), [""; 0]);
         assert_eq!(table.index_values("harbour", "").collect::<Vec<_>>(), [("leith", 1)]);
         assert_eq!(before.index_values("harbour", "ob").collect::<Vec<_>>(), [("oban", 3), ("obertal", 1)]);
+    }
+
+    #[test]
+    fn an_index_that_only_counts_follows_too() {
+        let mut table = Table::default();
+        let counts = |table: &Table<Ship>| {
+            let values = table.index_values("home", "");
+            values.map(|(value, count)| format!("{value} {count}")).collect::<Vec<_>>()
+        };
+        for (name, harbours) in
+            [("a", &["oban", "leith"][..]), ("b", &["oban"]), ("c", &["leith"]), ("d", &[])]
+        {
+            put(&mut table, name, harbours);
+        }
+        let before = table.clone();
+        assert_eq!(counts(&table), ["leith 1", "oban 2"]);
+        put(&mut table, "a", &["leith", "oban"]);
+        assert_eq!(counts(&table), ["leith 2", "oban 1"]);
+        table.remove("b");
+        assert_eq!(counts(&table), ["leith 2"]);
+        assert_eq!((table.count_by_index("home", "leith"), table.count_by_index("home", "oban")), (2, 0));
+        assert_eq!(counts(&before), ["leith 1", "oban 2"]);
     }
 
     #[test]

@@ -135,8 +135,16 @@ impl Room {
         if before.as_deref() == after.as_ref() {
             return;
         }
-        if let Some(before) = before {
-            self.trees().into_iter().for_each(|(order, tree)| tree.remove(&before, order));
+        let after = after.map(Arc::new);
+        // By its id a node stays where it is.
+        let moving = |order: Order| order != Order::Id || before.is_none() || after.is_none();
+        if let (Some(_), Some(after)) = (&before, &after) {
+            replace(&mut self.by_id.root, after);
+        }
+        if let Some(before) = &before {
+            for (order, tree) in self.trees().into_iter().filter(|(order, _)| moving(*order)) {
+                tree.remove(before, order);
+            }
             if let Some(count) = self.zones.get_mut(&before.zone) {
                 *count -= 1;
                 if *count == 0 {
@@ -144,8 +152,10 @@ impl Room {
                 }
             }
         }
-        if let Some(after) = after.map(Arc::new) {
-            self.trees().into_iter().for_each(|(order, tree)| tree.insert(after.clone(), order));
+        if let Some(after) = &after {
+            for (order, tree) in self.trees().into_iter().filter(|(order, _)| moving(*order)) {
+                tree.insert(after.clone(), order);
+            }
             *self.zones.entry(after.zone.clone()).or_default() += 1;
         }
     }
@@ -265,6 +275,18 @@ impl Tree {
     fn remove(&mut self, place: &Place, order: Order) {
         remove(&mut self.root, place, order);
     }
+}
+
+/// Puts a place where one of the same id is, in a tree by ids.
+fn replace(link: &mut Link, place: &Arc<Place>) {
+    let Some(shared) = link else { return };
+    let branch = Arc::make_mut(shared);
+    match place.id.cmp(&branch.place.id) {
+        Ordering::Less => replace(&mut branch.left, place),
+        Ordering::Equal => branch.place = place.clone(),
+        Ordering::Greater => replace(&mut branch.right, place),
+    }
+    branch.refresh();
 }
 
 fn insert(link: &mut Link, place: Arc<Place>, chance: u64, order: Order) {

@@ -77,10 +77,12 @@ impl Tx {
         Snapshot: HasTable<T>,
     {
         let key = value.key();
-        if HasTable::<T>::table(&self.now).get(&key).is_some_and(|old| **old == value) {
+        let old = HasTable::<T>::table(&self.now).row(&key);
+        if old.is_some_and(|old| *old.value == value) {
             return;
         }
-        self.guard::<T>(&key);
+        let expected = old.map(|row| row.revision);
+        self.guards.entry((T::TABLE, key.clone())).or_insert(expected);
         let revision = self.now.revision + 1;
         HasTable::<T>::table_mut(&mut self.now).insert(&key, revision, value);
         self.now.written(T::TABLE, &key);

@@ -33,7 +33,7 @@ pub fn describe(
         let key = ContainerGroup::key_of(&scope, &cluster.name, &id);
         let here = named.is_none_or(|named| named == cluster.name);
         match call.tx.get::<ContainerGroup>(&key).filter(|_| here) {
-            Some(group) => found.push(task_view::view(call.tx, &key, &group, with_tags)),
+            Some(group) => found.push(task_view::view(call.tx.snapshot(), &key, &group, with_tags)),
             None => {
                 let full = scope.arn("ecs", &format!("task/{}/{id}", cluster.name));
                 let arn = if given.starts_with("arn:") { given } else { full };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use state::group::{ContainerObserved, ContainerSpec, ContainerState, Health, Phase, SpecRecord, TaskStatus};
+use state::group::{ContainerObserved, ContainerSpec, ContainerState, Health, Phase, TaskStatus};
 use state::node::Node;
-use state::{ContainerGroup, GroupSpec, Tx};
+use state::{ContainerGroup, GroupSpec, Snapshot};
 use wire::shapes::ecs as w;
 
 use super::{document, instances, tags};
@@ -13,25 +13,24 @@ use super::{document, instances, tags};
 const FARGATE_STORAGE_GIB: i64 = 20;
 
 /// Views a task; `with_tags` as `include: [TAGS]` asks.
-pub fn view(tx: &Tx, key: &str, group: &ContainerGroup, with_tags: bool) -> w::Task {
+pub fn view(state: &Snapshot, key: &str, group: &ContainerGroup, with_tags: bool) -> w::Task {
     let task = group.task();
-    let spec: Arc<GroupSpec> = tx.get::<SpecRecord>(&group.spec).map(|r| r.spec.clone()).unwrap_or_default();
-    let node = group.node().and_then(|id| tx.get::<Node>(id));
+    let spec: Arc<GroupSpec> = state.specs.get(&group.spec).map(|r| r.spec.clone()).unwrap_or_default();
+    let node = group.node().and_then(|id| state.nodes.get(id)).map(|node| &**node);
     let fargate = task.is_fargate();
     let seen = &group.observed;
     let cause = group.stop_cause();
     let status = group.status();
-    let version = tx.table::<ContainerGroup>().row(key).map_or(1, |row| row.revision.max(1));
+    let version = state.groups.row(key).map_or(1, |row| row.revision.max(1));
     w::Task {
         attachments: Some(attachment(group).into_iter().collect()),
-        attributes: Some(attributes(node.as_deref())),
-        availability_zone: zone(group, node.as_deref()),
+        attributes: Some(attributes(node)),
+        availability_zone: zone(group, node),
         capacity_provider_name: task.capacity_provider.clone(),
         cluster_arn: Some(group.scope.arn("ecs", &format!("cluster/{}", group.cluster))),
-        connectivity: connectivity(group, node.as_deref()).map(Into::into),
+        connectivity: connectivity(group, node).map(Into::into),
         connectivity_at: seen.connectivity_at_ms,
         container_instance_arn: node
-            .as_ref()
             .filter(|_| !fargate)
             .map(|node| instances::arn(&group.scope, &group.cluster, &node.id)),
         containers: Some(spec.containers.iter().map(|c| container(group, c)).collect()),

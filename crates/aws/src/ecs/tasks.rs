@@ -16,6 +16,7 @@ use super::launch_kind::{self, LaunchKind, Rules};
 use super::network::{self, Network};
 use super::{capacity, document, instances, overrides, refs, tags, task_view};
 use crate::Call;
+use crate::table::Later;
 
 /// What RunTask and StartTask have in common.
 struct Common {
@@ -40,7 +41,7 @@ struct Ready {
 }
 
 /// RunTask.
-pub fn run(call: &mut Call<'_>, request: w::RunTaskRequest) -> Result<w::RunTaskResponse, Fault> {
+pub fn run(call: &mut Call<'_>, request: w::RunTaskRequest) -> Result<Later<w::RunTaskResponse>, Fault> {
     let w::RunTaskRequest {
         capacity_provider_strategy,
         cluster,
@@ -91,25 +92,30 @@ pub fn run(call: &mut Call<'_>, request: w::RunTaskRequest) -> Result<w::RunTask
     ready.constraints = constraints;
     ready.strategy = strategy;
     Arc::make_mut(&mut ready.source).client_token = client_token.filter(|token| !token.is_empty());
-    if let Some(tasks) = same_call(call, &ready, &kind, count)? {
-        return Ok(w::RunTaskResponse { tasks: Some(tasks), failures: Some(Vec::new()) });
+    if let Some(keys) = same_call(call, &ready, &kind, count)? {
+        let tasks = shown(call, keys);
+        return Ok(Later::new(|| w::RunTaskResponse { tasks: Some(tasks()), failures: Some(Vec::new()) }));
     }
-    let (mut tasks, mut failures, mut providers) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut keys, mut failures, mut providers) = (Vec::new(), Vec::new(), BTreeMap::new());
     for _ in 0..count {
         if let Some(provider) = capacity::next_provider(&kind.strategy, &providers) {
             *providers.entry(provider.to_owned()).or_insert(0) += 1;
             Arc::make_mut(&mut ready.source).capacity_provider = Some(provider.to_owned());
         }
         match launch(call, &ready, None) {
-            Ok(task) => tasks.push(task),
+            Ok(key) => keys.push(key),
             Err(unplaced) => failures.push(failure(&ready.cluster, &unplaced)),
         }
     }
-    Ok(w::RunTaskResponse { tasks: Some(tasks), failures: Some(failures) })
+    let tasks = shown(call, keys);
+    Ok(Later::new(|| w::RunTaskResponse { tasks: Some(tasks()), failures: Some(failures) }))
 }
 
 /// StartTask: on the container instances named, and nowhere else.
-pub fn start(call: &mut Call<'_>, request: w::StartTaskRequest) -> Result<w::StartTaskResponse, Fault> {
+pub fn start(
+    call: &mut Call<'_>,
+    request: w::StartTaskRequest,
+) -> Result<Later<w::StartTaskResponse>, Fault> {
     let w::StartTaskRequest {
         cluster,
         container_instances,
@@ -143,7 +149,7 @@ pub fn start(call: &mut Call<'_>, request: w::StartTaskRequest) -> Result<w::Sta
     let common =
         Common { network_configuration, overrides, group, started_by, tags, propagate_tags, managed_tags };
     let ready = prepare(call, cluster, &definition, &kind, common)?;
-    let (mut tasks, mut failures) = (Vec::new(), Vec::new());
+    let (mut keys, mut failures) = (Vec::new(), Vec::new());
     for given in wanted {
         let Some(node) = instances::node(call.tx, &ready.cluster, &given) else {
             let arn = if given.starts_with("arn:") {
@@ -155,11 +161,12 @@ pub fn start(call: &mut Call<'_>, request: w::StartTaskRequest) -> Result<w::Sta
             continue;
         };
         match launch(call, &ready, Some(&node.id)) {
-            Ok(task) => tasks.push(task),
+            Ok(key) => keys.push(key),
             Err(unplaced) => failures.push(failure(&ready.cluster, &unplaced)),
         }
     }
-    Ok(w::StartTaskResponse { tasks: Some(tasks), failures: Some(failures) })
+    let tasks = shown(call, keys);
+    Ok(Later::new(|| w::StartTaskResponse { tasks: Some(tasks()), failures: Some(failures) }))
 }
 
 /// Checks what a call says and makes what every task of it is launched from.
@@ -243,13 +250,22 @@ fn task_tags(
     Ok(all)
 }
 
-/// The tasks of an earlier call with the same token; a fault if that call asked for something else.
+/// What is shown of the tasks at some keys, as they are now.
+fn shown(call: &Call<'_>, keys: Vec<String>) -> impl FnOnce() -> Vec<w::Task> + Send + use<> {
+    let state = call.tx.snapshot().clone();
+    move || {
+        let found = keys.iter().filter_map(|key| Some((key, state.groups.get(key)?)));
+        found.map(|(key, group)| task_view::view(&state, key, group, true)).collect()
+    }
+}
+
+/// The keys of the tasks of an earlier call with the same token; a fault if that call asked for something else.
 fn same_call(
     call: &Call<'_>,
     ready: &Ready,
     kind: &LaunchKind,
     count: i64,
-) -> Result<Option<Vec<w::Task>>, Fault> {
+) -> Result<Option<Vec<String>>, Fault> {
     let Some(token) = &ready.source.client_token else { return Ok(None) };
     let index = format!("{}|{token}", ready.cluster.key());
     let found: Vec<_> = call.tx.table::<ContainerGroup>().by_index("token", &index).cloned().collect();
@@ -269,10 +285,10 @@ fn same_call(
         );
         return Err(fault.with("resourceIds", arns));
     }
-    Ok(Some(found.iter().map(|group| task_view::view(call.tx, &group.key(), group, true)).collect()))
+    Ok(Some(found.iter().map(|group| group.key()).collect()))
 }
 
-fn launch(call: &mut Call<'_>, ready: &Ready, node: Option<&str>) -> Result<w::Task, Unplaced> {
+fn launch(call: &mut Call<'_>, ready: &Ready, node: Option<&str>) -> Result<String, Unplaced> {
     let launch = Launch {
         scope: &ready.cluster.scope,
         cluster: &ready.cluster.name,
@@ -284,9 +300,7 @@ fn launch(call: &mut Call<'_>, ready: &Ready, node: Option<&str>) -> Result<w::T
         strategy: &ready.strategy,
         node,
     };
-    let key = plan::launch(call.tx, call.ids, call.now_ms, launch)?;
-    let group = call.tx.get::<ContainerGroup>(&key).expect("a group that was launched is there");
-    Ok(task_view::view(call.tx, &key, &group, true))
+    plan::launch(call.tx, call.ids, call.now_ms, launch)
 }
 
 fn failure(cluster: &Cluster, unplaced: &Unplaced) -> w::Failure {
@@ -321,5 +335,5 @@ pub fn stop(call: &mut Call<'_>, request: w::StopTaskRequest) -> Result<w::StopT
         plan::stop(call.tx, &key, cause);
     }
     let group = call.tx.get::<ContainerGroup>(&key).ok_or_else(not_found)?;
-    Ok(w::StopTaskResponse { task: Some(task_view::view(call.tx, &key, &group, true)) })
+    Ok(w::StopTaskResponse { task: Some(task_view::view(call.tx.snapshot(), &key, &group, true)) })
 }

@@ -38,6 +38,7 @@ fn names(snapshot: &Snapshot) -> Vec<String> {
 #[derive(Clone)]
 struct World {
     tip: Tip,
+    submitted: Submitted,
     published: Snapshot,
     /// Handed in, not yet decided by the store: sequence and revision.
     queue: VecDeque<(u64, u64)>,
@@ -51,7 +52,8 @@ struct World {
 impl World {
     fn new(decisions: usize) -> World {
         World {
-            tip: Tip { snapshot: Snapshot::default(), sequence: 0, pending: VecDeque::new() },
+            tip: Tip { snapshot: Snapshot::default(), sequence: 0 },
+            submitted: Submitted::default(),
             published: Snapshot::default(),
             queue: VecDeque::new(),
             durable: Vec::new(),
@@ -65,7 +67,8 @@ impl World {
         self.decisions_left -= 1;
         let mut tx = Tx::new(self.tip.snapshot.clone());
         put(&mut tx, &(self.tip.sequence + 1).to_string(), 0);
-        let batch = self.tip.push(tx);
+        let (batch, pending) = self.tip.push(tx);
+        self.submitted.0.push_back(pending);
         match refused {
             true => self.outcomes.push((self.tip.sequence, false)),
             false => self.queue.push_back((self.tip.sequence, batch.revision)),
@@ -86,9 +89,9 @@ impl World {
         let (sequence, kept) = self.outcomes.remove(at);
         if !kept {
             let published = self.published.clone();
-            return self.tip.failed(sequence, || published);
+            return self.submitted.failed(sequence, &mut self.tip, || published);
         }
-        if let Some(last) = self.tip.durable(sequence).pop() {
+        if let Some(last) = self.submitted.durable(sequence).pop() {
             self.published = last.snapshot;
         }
         assert!(names(&self.published).contains(&sequence.to_string()), "acknowledged and not shown");
@@ -96,7 +99,7 @@ impl World {
 
     /// What tells worlds apart.
     fn state(&self) -> String {
-        let pending: Vec<u64> = self.tip.pending.iter().map(|pending| pending.sequence).collect();
+        let pending: Vec<u64> = self.submitted.0.iter().map(|pending| pending.sequence).collect();
         let tip = (names(&self.tip.snapshot), self.tip.sequence);
         let store = (&self.queue, &self.durable, &self.outcomes);
         format!("{pending:?} {tip:?} {:?} {store:?}", names(&self.published))
@@ -132,7 +135,7 @@ impl World {
         }
         if self.queue.is_empty() && self.outcomes.is_empty() {
             assert_eq!(shown, self.durable, "everything durable is shown");
-            assert!(self.tip.pending.is_empty());
+            assert!(self.submitted.0.is_empty());
             assert_eq!(self.tip.snapshot.revision, self.durable.len() as u64, "the next change is in order");
             assert_eq!(names(&self.tip.snapshot), shown);
         }
@@ -179,7 +182,7 @@ impl Engine for Slow {
 }
 
 fn decide(db: &Arc<Db>, name: &str, padding_bytes: usize) -> Durable {
-    let (answer, durable) = db.submit(|tx| {
+    let (answer, durable) = db.submit(db.turn_blocking(), |tx| {
         put(tx, name, padding_bytes);
         Ok::<_, Infallible>(())
     });
@@ -200,6 +203,54 @@ fn a_change_that_is_too_large_fails_alone() {
     after.wait().unwrap();
     decide(&db, "4", 1).wait().unwrap();
     assert_eq!(names(&db.snapshot()), ["1", "3", "4"]);
+}
+
+/// Two threads, each with an event loop and fifty decisions that wait for their turn; every third goes away before it
+/// comes, as clients do.
+#[test]
+fn who_waits_for_a_turn_gets_it_though_others_go_away() {
+    let db = Db::open(Arc::new(Grouped::start(MemoryEngine::default(), Limits::default()).unwrap())).unwrap();
+    let decisions = |thread: u64| {
+        let db = db.clone();
+        async move {
+            let mut running = tokio::task::JoinSet::new();
+            for n in (1..=50).map(|n| thread * 1000 + n) {
+                let db = db.clone();
+                let task = running.spawn(async move {
+                    let decided = db.decide(|tx| {
+                        put(tx, &n.to_string(), 1);
+                        // Long enough for the other thread to come upon it.
+                        std::thread::sleep(Duration::from_millis(1));
+                        Ok::<_, Infallible>(())
+                    });
+                    decided.await.unwrap().unwrap();
+                    n.to_string()
+                });
+                if n % 3 == 0 {
+                    tokio::task::yield_now().await;
+                    task.abort();
+                }
+            }
+            let mut acknowledged = Vec::new();
+            while let Some(ended) = running.join_next().await {
+                acknowledged.extend(ended.ok());
+            }
+            acknowledged
+        }
+    };
+    let run = |thread: u64| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(decisions(thread))
+    };
+    let acknowledged: Vec<String> = std::thread::scope(|scope| {
+        let threads = [1, 2].map(|thread| scope.spawn(move || run(thread)));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let shown = names(&db.snapshot());
+    assert!(acknowledged.iter().all(|name| shown.contains(name)));
+    let kept = (1..=2).flat_map(|thread| (1..=50).map(move |n| thread * 1000 + n)).filter(|n| n % 3 != 0);
+    assert!(kept.map(|n: u64| n.to_string()).all(|name| acknowledged.contains(&name)));
+    decide(&db, "5000", 1).wait().unwrap();
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl World {
         let handler = crate::find("ecr", O::NAME).expect(O::NAME);
         let answer = handler(&mut call, input.into_value())?;
         self.state = tx.finish().0;
-        Ok(O::Output::from_value(answer))
+        Ok(O::Output::from_value(answer.get()))
     }
 
     /// The code and text of a refused call.

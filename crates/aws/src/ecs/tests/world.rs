@@ -151,7 +151,7 @@ impl World {
         let model = wire::model("ecs").unwrap();
         let mut bytes = Vec::new();
         let shape = model.operation(operation).unwrap().output.unwrap();
-        json::write_value(model, shape, None, &output, &mut bytes);
+        json::write_value(model, shape, None, &output.get(), &mut bytes);
         Ok(serde_json::from_slice(&bytes).unwrap())
     }
 
