@@ -44,7 +44,7 @@ impl Checker {
             match *table {
                 ContainerGroup::TABLE => group(before, after, key, wrong),
                 Ledger::TABLE => ledger(after, key, wrong),
-                Target::TABLE => target(after, key, wrong),
+                Target::TABLE => target(before, after, key, wrong),
                 Service::TABLE => service(after, key, wrong),
                 _ => {}
             }
@@ -134,9 +134,16 @@ fn ledger(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
     }
 }
 
-/// A target is of a group that is there, at that group's address.
-fn target(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
-    let Some(target) = after.targets.get(key) else { return };
+/// A target is of a group that is there, at that group's address; one that is nobody's stays until it is deregistered.
+fn target(before: &Snapshot, after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
+    let Some(target) = after.targets.get(key) else {
+        let stays = |t: &Target| t.owner.is_none() && t.draining_since_ms.is_none();
+        let of_group = |t: &Target| after.target_groups.get(&t.target_group_arn).is_some();
+        if before.targets.get(key).is_some_and(|t| stays(t) && of_group(t)) {
+            wrong.push(format!("target {key} is gone, and nobody has deregistered it"));
+        }
+        return;
+    };
     let Some(owner) = &target.owner else { return };
     let Some(group) = after.groups.get(owner) else {
         wrong.push(format!("target {key} is of group {owner}, which does not exist"));

@@ -154,13 +154,14 @@ fn call(dice: &mut Ids) -> Op {
 fn task_fault(dice: &mut Ids) -> Op {
     let service: String = (*pick(dice, &["web", "api", "job", "-"])).into();
     let task = below(dice, 4);
-    match below(dice, 9) {
+    match below(dice, 10) {
         0..3 => Op::Kill { service, task },
         3 => Op::KillSupervisor { service, task },
         4 => Op::Stop { service, task },
         5 => Op::Deregister { service, task },
         6 => Op::Register { service, task },
         7 => Op::Sicken { service, task },
+        8 => Op::RegisterGone { service },
         _ => Op::Cure { service, task },
     }
 }

@@ -39,6 +39,8 @@ pub enum Op {
     Deregister { service: String, task: u32 },
     /// `register web 0`: RegisterTargets of a task's address, by hand.
     Register { service: String, task: u32 },
+    /// `register-gone web`: RegisterTargets of the address that the service's task had that ended last.
+    RegisterGone { service: String },
     /// `balance web off`: UpdateService with another list of target groups: none, or its own again.
     Balance { service: String, on: bool },
     /// `listen web off`: DeleteListener of a service's target group, or CreateListener.
@@ -254,6 +256,7 @@ impl fmt::Display for Op {
             Op::Stop { service, task } => write!(f, "stop {service} {task}"),
             Op::Deregister { service, task } => write!(f, "deregister {service} {task}"),
             Op::Register { service, task } => write!(f, "register {service} {task}"),
+            Op::RegisterGone { service } => write!(f, "register-gone {service}"),
             Op::Balance { service, on } => write!(f, "balance {service} {}", on_off(*on)),
             Op::Listen { service, on } => write!(f, "listen {service} {}", on_off(*on)),
             Op::Delay { service, seconds } => write!(f, "delay {service} {seconds}"),
@@ -354,6 +357,7 @@ impl FromStr for Op {
             "stop" => Op::Stop { service: w.text()?, task: w.number()? },
             "deregister" => Op::Deregister { service: w.text()?, task: w.number()? },
             "register" => Op::Register { service: w.text()?, task: w.number()? },
+            "register-gone" => Op::RegisterGone { service: w.text()? },
             "balance" => Op::Balance { service: w.text()?, on: w.on_off()? },
             "listen" => Op::Listen { service: w.text()?, on: w.on_off()? },
             "delay" => Op::Delay { service: w.text()?, seconds: w.number()? },
