@@ -61,5 +61,5 @@ fn a_task_of_a_service_that_is_deleted_is_found() {
 
 #[test]
 fn a_container_that_runs_again_against_its_policy_is_found() {
-    check(Bug::RestartAlways, 6, "though its policy says it is over");
+    check(Bug::RestartAlways, 8, "though its policy says it is over");
 }
