@@ -8,7 +8,7 @@ use state::ecs::{ServiceLoadBalancer, ServiceRegistry};
 use state::elb::{Target, TargetHealth};
 use state::group::Health;
 use state::node::instance_id;
-use state::{Arn, ContainerGroup, Snapshot, TimeMs, Tx};
+use state::{Arn, ContainerGroup, Record, Snapshot, TimeMs, Tx};
 
 use crate::traffic::host_endpoint;
 
@@ -83,6 +83,28 @@ fn target(
         drained: false,
         health: TargetHealth::registering(),
     })
+}
+
+/// The task whose target this is, by what its service says and by where it is: one that has its targets, not one that is
+/// yet to get them or has none any more.
+pub fn owner_of(snapshot: &Snapshot, target_group_arn: &str, id: &str, port: u16) -> Option<String> {
+    let by_address = || {
+        let subnets = snapshot.subnets.iter().map(move |(_, subnet)| format!("{}|{id}", subnet.id));
+        subnets.flat_map(|at| snapshot.groups.by_index("ip", &at).collect::<Vec<_>>())
+    };
+    let by_node = || {
+        let node = snapshot.nodes.iter().find(|(_, node)| node.instance_id() == id);
+        node.into_iter().flat_map(|(node, _)| snapshot.groups.by_index("node", node))
+    };
+    let has = |group: &ContainerGroup| {
+        let of_group = |b: &&ServiceLoadBalancer| b.target_group_arn == target_group_arn;
+        let mut own = group.task().load_balancers.iter().filter(of_group);
+        own.any(|b| target(snapshot, group, b, 0).is_ok_and(|t| t.id == id && t.port == port))
+    };
+    let serves = |group: &ContainerGroup| {
+        group.traffic.activated_at_ms.is_some() && group.traffic.deactivated_at_ms.is_none()
+    };
+    by_address().chain(by_node()).find(|group| serves(group) && has(group)).map(|group| group.key())
 }
 
 /// The Cloud Map instances of a running task, to be written ("Use service discovery to connect Amazon ECS services

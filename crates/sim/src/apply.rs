@@ -1,6 +1,7 @@
 //! How each operation is done: by a call of the API, or as a fault of what is outside the control state.
 
 use serde_json::{Value as Json, json};
+use state::ecs::ServiceStatus;
 use state::group::TaskStatus;
 use state::node::{Capacity, Node};
 use state::{ContainerGroup, Record};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use crate::machine::Machine;
 use crate::ops::{Op, Options};
+use crate::place::{PROVIDERS, Place};
 use crate::world::{Due, Link, World};
 
 impl World {
@@ -15,7 +17,7 @@ impl World {
     pub fn build(&mut self) {
         let (scope, now_ms) = (self.scope.clone(), self.now_ms);
         self.commit(|tx, ids| plan::network::ensure_default_vpc(tx, ids, &scope, &[], now_ms));
-        self.built("ecs", "CreateCluster", &json!({}));
+        self.built("ecs", "CreateCluster", &json!({"capacityProviders": PROVIDERS}));
         let vpc = self.vpc();
         let group = json!({"GroupName": "tasks", "Description": "tasks", "VpcId": vpc});
         self.built("ec2", "CreateSecurityGroup", &group);
@@ -65,13 +67,7 @@ impl World {
                 }
             }
             Op::Start { node, image } => self.start_on(node, image),
-            Op::Run { image, count } => {
-                let definition = self.define("run", image, &Options::default());
-                let network = self.network();
-                let input = json!({"taskDefinition": definition, "count": count, "launchType": "FARGATE",
-                                   "networkConfiguration": network});
-                self.ask("ecs", "RunTask", &input);
-            }
+            Op::Run { image, count, ec2, place } => self.run_task(image, *count, *ec2, place),
             _ if self.apply_to_targets(op) => {}
             _ => self.apply_to_service(op),
         }
@@ -87,6 +83,28 @@ impl World {
             "StartTask",
             &json!({"taskDefinition": definition, "containerInstances": [instance]}),
         );
+    }
+
+    fn run_task(&mut self, image: &str, count: u32, ec2: bool, place: &Place) {
+        let definition = self.define("run", image, &Options { ec2, ..Options::default() });
+        // A task keeps nothing of how it was placed: the checker reads it here.
+        let mut input =
+            json!({"taskDefinition": definition, "count": count, "startedBy": format!("run{place}")});
+        self.put_launch(&mut input, ec2, place);
+        self.ask("ecs", "RunTask", &input);
+    }
+
+    /// Puts into a call how and where its tasks are launched.
+    fn put_launch(&self, input: &mut Json, ec2: bool, place: &Place) {
+        if ec2 {
+            input["launchType"] = json!("EC2");
+            place.put_ec2(input);
+            return;
+        }
+        input["networkConfiguration"] = self.network();
+        if !place.put_providers(input) {
+            input["launchType"] = json!("FARGATE");
+        }
     }
 
     /// A call that may be refused.
@@ -131,7 +149,33 @@ impl World {
             Op::Delete { service } => {
                 self.ask("ecs", "DeleteService", &json!({"service": service, "force": true}));
             }
+            Op::Remove { service } => self.remove(service),
+            Op::Place { service, place } => {
+                let Some(options) = self.options.get(service).cloned() else { return };
+                let mut input = json!({"service": service});
+                if options.ec2 {
+                    place.put_ec2(&mut input);
+                } else if !place.put_providers(&mut input) {
+                    return;
+                }
+                self.ask("ecs", "UpdateService", &input);
+            }
             _ => {}
+        }
+    }
+
+    /// DeleteService without `force`: taken where no task is wanted, and nowhere else.
+    fn remove(&mut self, name: &str) {
+        let found = self.snapshot.services.iter().find(|(_, s)| s.name == name).map(|(_, s)| s.clone());
+        let taken = self.ask("ecs", "DeleteService", &json!({"service": name})).is_some();
+        let due = found.as_ref().is_some_and(|service| match service.status {
+            ServiceStatus::Active => service.desired_count == 0,
+            ServiceStatus::Draining => true,
+            ServiceStatus::Inactive => false,
+        });
+        if taken != due {
+            let desired = found.map(|service| service.desired_count);
+            self.wrong.push(format!("{name} is deleted: {taken}, though its desired count is {desired:?}"));
         }
     }
 
@@ -144,6 +188,10 @@ impl World {
             app["healthCheck"] = check(10);
         }
         let mut containers = vec![];
+        if options.restart_s > 0 {
+            app["restartPolicy"] = json!({"enabled": true, "ignoredExitCodes": [options.ignore],
+                                          "restartAttemptPeriod": options.restart_s});
+        }
         if options.sidecar {
             app["dependsOn"] = json!([{"containerName": "side", "condition": "HEALTHY"}]);
             containers.push(json!({"name": "side", "image": "good-side", "essential": false,
@@ -174,14 +222,8 @@ impl World {
             "deploymentConfiguration": {
                 "minimumHealthyPercent": options.min, "maximumPercent": options.max,
                 "deploymentCircuitBreaker": {"enable": options.breaker.0, "rollback": options.breaker.1}},
-            "launchType": if options.ec2 { "EC2" } else { "FARGATE" },
         });
-        if !options.ec2 {
-            input["networkConfiguration"] = self.network();
-        }
-        if options.distinct {
-            input["placementConstraints"] = json!([{"type": "distinctInstance"}]);
-        }
+        self.put_launch(&mut input, options.ec2, &options.place);
         if options.named {
             let arn = self.registry(name);
             input["serviceRegistries"] =

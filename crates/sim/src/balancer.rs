@@ -2,11 +2,12 @@
 //! the machines, and drains. What it knows of targets is as old as what it was told last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use balancer::config::{HealthCheck, Matcher};
 use balancer::decide::health::{HealthMachine, HealthState, Probe};
 use state::elb::{Action, Target, TargetGroup, TargetHealth};
-use state::{Ids, Snapshot, TimeMs, Tx};
+use state::{ContainerGroup, Ids, Snapshot, TimeMs, Tx};
 
 use crate::program::between;
 
@@ -24,6 +25,9 @@ pub struct Balancer {
 /// A target as the balancer has it.
 #[derive(Debug)]
 struct View {
+    /// The task that the record says it is of.
+    of: Option<String>,
+    /// The task that requests reach.
     owner: Option<String>,
     check: HealthCheck,
     machine: HealthMachine,
@@ -47,11 +51,11 @@ impl Balancer {
             let Some(group) = snapshot.target_groups.get(&target.target_group_arn) else { continue };
             let view = self.targets.entry(key.to_owned()).or_insert_with(|| {
                 self.news = true;
-                View::new(target, group, now_ms + between(dice, 1, 50))
+                View::new(snapshot, target, group, now_ms + between(dice, 1, 50))
             });
             let in_use = used.contains(&group.arn);
-            if view.owner != target.owner {
-                *view = View::new(target, group, now_ms + between(dice, 1, 50));
+            if view.of != target.owner {
+                *view = View::new(snapshot, target, group, now_ms + between(dice, 1, 50));
             }
             if in_use != view.in_use {
                 (view.in_use, self.news) = (in_use, true);
@@ -141,10 +145,11 @@ impl Balancer {
 }
 
 impl View {
-    fn new(target: &Target, group: &TargetGroup, probe_at_ms: TimeMs) -> View {
+    fn new(snapshot: &Snapshot, target: &Target, group: &TargetGroup, probe_at_ms: TimeMs) -> View {
         let check = &group.health_check;
         View {
-            owner: target.owner.clone(),
+            of: target.owner.clone(),
+            owner: target.owner.clone().or_else(|| reached(snapshot, target)),
             check: HealthCheck {
                 port: check.port.parse().ok(),
                 path: check.path.clone(),
@@ -174,6 +179,29 @@ impl View {
         self.probe_at_ms = (!settled || idle_too).then(|| now_ms + self.check.interval_ms as i64);
         changed
     }
+}
+
+/// The task that a target leads to which nobody owns, if its service has it registered there.
+fn reached(snapshot: &Snapshot, target: &Target) -> Option<String> {
+    let leads_to = |group: &ContainerGroup| {
+        let wanted =
+            group.task().load_balancers.iter().find(|b| b.target_group_arn == target.target_group_arn);
+        let bindings = || group.observed.containers.iter().flat_map(|c| &c.bindings);
+        wanted.is_some_and(|wanted| match group.attachment() {
+            Some(own) => (IpAddr::V4(own.private_ip), wanted.container_port) == (target.address, target.port),
+            None => {
+                group.node().is_some_and(|node| state::node::instance_id(node) == target.id)
+                    && bindings().any(|b| b.host_port == target.port)
+            }
+        })
+    };
+    let serves = |group: &ContainerGroup| {
+        !group.is_stopped()
+            && group.traffic.activated_at_ms.is_some()
+            && group.traffic.deactivated_at_ms.is_none()
+    };
+    let mut groups = snapshot.groups.iter().filter(|(_, group)| serves(group) && leads_to(group));
+    groups.next().map(|(key, _)| key.to_owned())
 }
 
 /// Target groups that a listener or a rule forwards to.

@@ -12,6 +12,8 @@ use state::group::{Desired, Health, TaskStatus};
 use state::node::{Capacity, Ledger};
 use state::{ContainerGroup, Record, Snapshot, check};
 
+use crate::placed;
+
 /// Looks at every commit.
 #[derive(Debug)]
 pub struct Checker {
@@ -34,15 +36,20 @@ impl Checker {
         changed: &[(u8, String)],
         wrong: &mut Vec<String>,
     ) {
+        let mut new = Vec::new();
         for (table, key) in changed {
+            if *table == ContainerGroup::TABLE && before.groups.get(key).is_none() {
+                new.extend(after.groups.get(key).cloned());
+            }
             match *table {
                 ContainerGroup::TABLE => group(before, after, key, wrong),
                 Ledger::TABLE => ledger(after, key, wrong),
-                Target::TABLE => target(after, key, wrong),
+                Target::TABLE => target(before, after, key, wrong),
                 Service::TABLE => service(after, key, wrong),
                 _ => {}
             }
         }
+        placed::check(before, after, &new, wrong);
         self.commits += 1;
         if self.commits.is_multiple_of(self.full_every) {
             wrong.extend(check::check(after));
@@ -92,6 +99,9 @@ fn group(before: &Snapshot, after: &Snapshot, key: &str, wrong: &mut Vec<String>
         wrong.push(format!("{key} is of service {}, which does not exist", owner.key));
         return;
     };
+    if before.groups.get(key).is_none() && service.status != ServiceStatus::Active {
+        wrong.push(format!("{key} is started for {}, which is deleted", owner.key));
+    }
     let owned = service.deployments.iter().any(|d| d.id == owner.deployment_id);
     if !owned || service.status == ServiceStatus::Inactive {
         wrong
@@ -124,9 +134,16 @@ fn ledger(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
     }
 }
 
-/// A target is of a group that is there, at that group's address.
-fn target(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
-    let Some(target) = after.targets.get(key) else { return };
+/// A target is of a group that is there, at that group's address; one that is nobody's stays until it is deregistered.
+fn target(before: &Snapshot, after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
+    let Some(target) = after.targets.get(key) else {
+        let stays = |t: &Target| t.owner.is_none() && t.draining_since_ms.is_none();
+        let of_group = |t: &Target| after.target_groups.get(&t.target_group_arn).is_some();
+        if before.targets.get(key).is_some_and(|t| stays(t) && of_group(t)) {
+            wrong.push(format!("target {key} is gone, and nobody has deregistered it"));
+        }
+        return;
+    };
     let Some(owner) = &target.owner else { return };
     let Some(group) = after.groups.get(owner) else {
         wrong.push(format!("target {key} is of group {owner}, which does not exist"));
@@ -144,6 +161,9 @@ fn service(after: &Snapshot, key: &str, wrong: &mut Vec<String>) {
     let Some(service) = after.services.get(key) else { return };
     if service.deployments.iter().filter(|d| d.primary).count() > 1 {
         wrong.push(format!("service {key} has two primary deployments"));
+    }
+    if service.status != ServiceStatus::Active && service.desired_count > 0 {
+        wrong.push(format!("service {key} is deleted and wants {} tasks", service.desired_count));
     }
     if service.events.len() > 100 {
         wrong.push(format!("service {key} keeps {} events", service.events.len()));

@@ -32,7 +32,12 @@ impl World {
                     }
                     _ => None,
                 };
-                self.with_machine(&name, |machine, hands| machine.handle(event, hands));
+                let ended = match &event {
+                    crate::machine::Event::Told { key, .. } => self.is_ended(&name, key),
+                    _ => false,
+                };
+                self.with_machine(&name, |machine, hands| machine.handle(event.clone(), hands));
+                self.check_restart(&name, &event, ended);
                 if let Some(key) = key {
                     let even_ms = self.even_ms();
                     self.balancer.disturbed(&key, even_ms);
@@ -122,7 +127,8 @@ impl World {
         let Some(machine) = self.machines.get(name).filter(|m| self.server.up && m.is_heard()) else {
             return;
         };
-        let Some(assignments) = link.assigned.follow(&self.snapshot, &machine.id) else { return };
+        let Some(mut assignments) = link.assigned.follow(&self.snapshot, &machine.id) else { return };
+        bug::tell(self.bug, &mut assignments);
         let same = link.told.as_ref().is_some_and(|told| {
             told.len() == assignments.len()
                 && told.iter().zip(&assignments).all(|(a, b)| crate::machine::is_same(a, b))

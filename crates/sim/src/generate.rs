@@ -3,6 +3,7 @@
 use state::Ids;
 
 use crate::ops::{Op, Options};
+use crate::place::{Place, expressions};
 use crate::run::Script;
 
 /// A number below `n`.
@@ -16,7 +17,7 @@ fn pick<'a, T>(dice: &mut Ids, all: &'a [T]) -> &'a T {
 
 const SERVICES: [&str; 3] = ["web", "api", "job"];
 const WELL: [&str; 4] = ["good-a", "good-b", "stubborn-a", "good-c"];
-const ANY: [&str; 12] = [
+const ANY: [&str; 13] = [
     "good-a",
     "good-b",
     "good-c",
@@ -29,6 +30,7 @@ const ANY: [&str; 12] = [
     "sick-a",
     "job-a",
     "good-e",
+    "tired-a",
 ];
 
 /// Everything that may happen, at once: services, callers and faults, and at the end quiet.
@@ -59,7 +61,9 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
         let only_here = below(dice, 3) == 0;
         let options = Options {
             host_port: if options.ec2 && only_here { 9_000 + at as u32 } else { 0 },
-            distinct: options.ec2 && below(dice, 4) == 0,
+            place: place(dice, options.ec2),
+            restart_s: if below(dice, 4) == 0 { *pick(dice, &[60, 90]) } else { 0 },
+            ignore: *pick(dice, &[0, 0, 137]),
             ..options
         };
         ops.push(Op::Service { name: name.into(), image: (*pick(dice, &WELL)).into(), options });
@@ -67,7 +71,11 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
     for _ in 0..steps {
         ops.push(step(dice, nodes));
     }
+    let placed = below(dice, 2) == 0;
     for service in SERVICES {
+        if !placed {
+            ops.push(Op::Place { service: service.into(), place: Place::default() });
+        }
         if service != "job" {
             ops.push(Op::Balance { service: service.into(), on: true });
         }
@@ -76,6 +84,31 @@ pub fn chaos(seed: u64, steps: u32) -> Script {
     }
     ops.push(Op::Settle);
     Script { seed, ops }
+}
+
+/// Where tasks may go: on container instances by constraints and strategies, on Fargate by capacity providers.
+fn place(dice: &mut Ids, ec2: bool) -> Place {
+    let mut place = Place::default();
+    if !ec2 {
+        let shares = [[(0, 1), (0, 1)], [(1, 1), (0, 3)], [(0, 0), (2, 1)], [(2, 0), (0, 1)]];
+        place.providers = (below(dice, 4) == 0).then(|| *pick(dice, &shares));
+        return place;
+    }
+    place.distinct = below(dice, 4) == 0;
+    place.only = (below(dice, 4) == 0).then(|| (*pick(dice, &expressions())).to_owned());
+    let strategies: [&[&str]; 9] = [
+        &[],
+        &[],
+        &["node"],
+        &["zone", "node"],
+        &["zone", "memory"],
+        &["cpu"],
+        &["memory", "random"],
+        &["random"],
+        &["zone", "cpu", "random"],
+    ];
+    place.strategy = pick(dice, &strategies).iter().map(|name| (*name).to_owned()).collect();
+    place
 }
 
 fn step(dice: &mut Ids, nodes: u32) -> Op {
@@ -89,7 +122,7 @@ fn step(dice: &mut Ids, nodes: u32) -> Op {
 
 fn call(dice: &mut Ids) -> Op {
     let service: String = (*pick(dice, &SERVICES)).into();
-    match below(dice, 26) {
+    match below(dice, 30) {
         0..5 => Op::Scale { service, desired: below(dice, 5) },
         5 | 6 => Op::Redeploy { service },
         7 => Op::Percent { service, min: *pick(dice, &[0, 50, 100]), max: *pick(dice, &[150, 200]) },
@@ -99,13 +132,21 @@ fn call(dice: &mut Ids) -> Op {
                 Options { desired: below(dice, 3), balanced: below(dice, 2) == 0, ..Options::default() };
             Op::Service { name: service, image: (*pick(dice, &ANY)).into(), options }
         }
-        11 | 12 => Op::Run { image: (*pick(dice, &ANY)).into(), count: 1 + below(dice, 2) },
+        11 | 12 => {
+            let (image, ec2) = ((*pick(dice, &ANY)).into(), below(dice, 2) == 0);
+            Op::Run { image, count: 1 + below(dice, 3), ec2, place: place(dice, ec2) }
+        }
         13 => Op::Start { node: format!("n{}", 1 + below(dice, 4)), image: (*pick(dice, &ANY)).into() },
         14 => Op::Balance { service, on: below(dice, 2) == 0 },
         15 => Op::Listen { service, on: below(dice, 2) == 0 },
         16 => Op::Delay { service, seconds: *pick(dice, &[0, 5, 60]) },
         17 => Op::DropTargetGroup { service },
         18 => Op::Retire { service },
+        19 | 20 => {
+            let ec2 = below(dice, 2) == 0;
+            Op::Place { service, place: place(dice, ec2) }
+        }
+        21 => Op::Remove { service },
         _ => Op::Deploy { service, image: (*pick(dice, &ANY)).into() },
     }
 }
@@ -113,13 +154,14 @@ fn call(dice: &mut Ids) -> Op {
 fn task_fault(dice: &mut Ids) -> Op {
     let service: String = (*pick(dice, &["web", "api", "job", "-"])).into();
     let task = below(dice, 4);
-    match below(dice, 9) {
+    match below(dice, 10) {
         0..3 => Op::Kill { service, task },
         3 => Op::KillSupervisor { service, task },
         4 => Op::Stop { service, task },
         5 => Op::Deregister { service, task },
         6 => Op::Register { service, task },
         7 => Op::Sicken { service, task },
+        8 => Op::RegisterGone { service },
         _ => Op::Cure { service, task },
     }
 }

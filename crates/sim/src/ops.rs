@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::place::Place;
+
 /// What a simulated task asks for unless another memory is given.
 pub const TASK_MEMORY_MIB: u32 = 512;
 
@@ -23,16 +25,22 @@ pub enum Op {
     Scale { service: String, desired: u32 },
     /// `percent web 50 100`: UpdateService with other percentages.
     Percent { service: String, min: u32, max: u32 },
+    /// `place web only zone-a`: UpdateService with other constraints and strategies, or other capacity providers.
+    Place { service: String, place: Place },
     /// `delete web`: DeleteService with `force`.
     Delete { service: String },
-    /// `run job-a 2`: RunTask.
-    Run { image: String, count: u32 },
+    /// `remove web`: DeleteService without it, refused while tasks are wanted.
+    Remove { service: String },
+    /// `run job-a 2`: RunTask on Fargate; `run job-a 2 ec2 strategy zone`: on container instances.
+    Run { image: String, count: u32, ec2: bool, place: Place },
     /// `stop web 0`: StopTask. The tasks of no service are those of `-`.
     Stop { service: String, task: u32 },
     /// `deregister web 0`: DeregisterTargets of a task's target.
     Deregister { service: String, task: u32 },
     /// `register web 0`: RegisterTargets of a task's address, by hand.
     Register { service: String, task: u32 },
+    /// `register-gone web`: RegisterTargets of the address that the service's task had that ended last.
+    RegisterGone { service: String },
     /// `balance web off`: UpdateService with another list of target groups: none, or its own again.
     Balance { service: String, on: bool },
     /// `listen web off`: DeleteListener of a service's target group, or CreateListener.
@@ -110,10 +118,14 @@ pub struct Options {
     pub memory: u32,
     /// Of `ec2`: the host port, always the same one; 0: any.
     pub host_port: u32,
-    /// Of `ec2`: at most one task on a node.
-    pub distinct: bool,
     /// Named in Cloud Map.
     pub named: bool,
+    /// Its container is started again once it has run for so many seconds; 0: never.
+    pub restart_s: u32,
+    /// … unless it ends with this code.
+    pub ignore: u32,
+    /// Where its tasks may go.
+    pub place: Place,
 }
 
 impl Default for Options {
@@ -130,8 +142,10 @@ impl Default for Options {
             grace_s: 0,
             memory: TASK_MEMORY_MIB,
             host_port: 0,
-            distinct: false,
             named: false,
+            restart_s: 0,
+            ignore: 0,
+            place: Place::default(),
         }
     }
 }
@@ -177,6 +191,8 @@ impl fmt::Display for Options {
             (self.grace_s, usual.grace_s, "grace"),
             (self.memory, usual.memory, "memory"),
             (self.host_port, usual.host_port, "port"),
+            (self.restart_s, usual.restart_s, "restart"),
+            (self.ignore, usual.ignore, "ignore"),
         ];
         for (number, _, name) in numbers.iter().filter(|(number, usual, _)| number != usual) {
             write!(f, " {name} {number}")?;
@@ -188,10 +204,10 @@ impl fmt::Display for Options {
             (self.ec2, " ec2"),
             (self.checked, " checked"),
             (self.sidecar, " sidecar"),
-            (self.distinct, " distinct"),
             (self.named, " named"),
         ];
-        words.iter().filter(|(on, _)| *on).try_for_each(|(_, word)| f.write_str(word))
+        words.iter().filter(|(on, _)| *on).try_for_each(|(_, word)| f.write_str(word))?;
+        self.place.fmt(f)
     }
 }
 
@@ -212,8 +228,10 @@ fn options<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Options, Stri
             "sidecar" => all.sidecar = true,
             "memory" => all.memory = number()?,
             "port" => all.host_port = number()?,
-            "distinct" => all.distinct = true,
             "named" => all.named = true,
+            "restart" => all.restart_s = number()?,
+            "ignore" => all.ignore = number()?,
+            other if all.place.read(other, &mut words)? => {}
             other => return Err(format!("a service knows no {other}")),
         }
     }
@@ -229,11 +247,16 @@ impl fmt::Display for Op {
             Op::Redeploy { service } => write!(f, "redeploy {service}"),
             Op::Scale { service, desired } => write!(f, "scale {service} {desired}"),
             Op::Percent { service, min, max } => write!(f, "percent {service} {min} {max}"),
+            Op::Place { service, place } => write!(f, "place {service}{place}"),
             Op::Delete { service } => write!(f, "delete {service}"),
-            Op::Run { image, count } => write!(f, "run {image} {count}"),
+            Op::Remove { service } => write!(f, "remove {service}"),
+            Op::Run { image, count, ec2, place } => {
+                write!(f, "run {image} {count}{}{place}", if *ec2 { " ec2" } else { "" })
+            }
             Op::Stop { service, task } => write!(f, "stop {service} {task}"),
             Op::Deregister { service, task } => write!(f, "deregister {service} {task}"),
             Op::Register { service, task } => write!(f, "register {service} {task}"),
+            Op::RegisterGone { service } => write!(f, "register-gone {service}"),
             Op::Balance { service, on } => write!(f, "balance {service} {}", on_off(*on)),
             Op::Listen { service, on } => write!(f, "listen {service} {}", on_off(*on)),
             Op::Delay { service, seconds } => write!(f, "delay {service} {seconds}"),
@@ -296,6 +319,10 @@ impl Words<'_> {
         }
     }
 
+    fn place(&mut self) -> Result<Place, String> {
+        self.rest.by_ref().collect::<Vec<_>>().join(" ").parse()
+    }
+
     fn ms(&mut self) -> Result<i64, String> {
         self.text()?.parse::<Ms>().map(|ms| ms.0)
     }
@@ -316,11 +343,21 @@ impl FromStr for Op {
             "redeploy" => Op::Redeploy { service: w.text()? },
             "scale" => Op::Scale { service: w.text()?, desired: w.number()? },
             "percent" => Op::Percent { service: w.text()?, min: w.number()?, max: w.number()? },
+            "place" => Op::Place { service: w.text()?, place: w.place()? },
             "delete" => Op::Delete { service: w.text()? },
-            "run" => Op::Run { image: w.text()?, count: w.number()? },
+            "remove" => Op::Remove { service: w.text()? },
+            "run" => {
+                let (image, count, mut rest) = (w.text()?, w.number()?, w.rest.clone());
+                let ec2 = rest.next() == Some("ec2");
+                if ec2 {
+                    w.rest = rest;
+                }
+                Op::Run { image, count, ec2, place: w.place()? }
+            }
             "stop" => Op::Stop { service: w.text()?, task: w.number()? },
             "deregister" => Op::Deregister { service: w.text()?, task: w.number()? },
             "register" => Op::Register { service: w.text()?, task: w.number()? },
+            "register-gone" => Op::RegisterGone { service: w.text()? },
             "balance" => Op::Balance { service: w.text()?, on: w.on_off()? },
             "listen" => Op::Listen { service: w.text()?, on: w.on_off()? },
             "delay" => Op::Delay { service: w.text()?, seconds: w.number()? },

@@ -17,6 +17,8 @@ pub enum Program {
     Crash,
     /// Exits with code 0 after some seconds.
     Job,
+    /// Exits with code 3 after a minute or three.
+    Tired,
     /// Runs on, and no check of it passes.
     Sick,
     /// Runs on, and does not hear SIGTERM.
@@ -25,13 +27,14 @@ pub enum Program {
 
 impl Program {
     /// All of them, by the first part of an image's name.
-    pub const ALL: [(&str, Program); 8] = [
+    pub const ALL: [(&str, Program); 9] = [
         ("good", Program::Good),
         ("absent", Program::Absent),
         ("broken", Program::Broken),
         ("netless", Program::Netless),
         ("crash", Program::Crash),
         ("job", Program::Job),
+        ("tired", Program::Tired),
         ("sick", Program::Sick),
         ("stubborn", Program::Stubborn),
     ];
@@ -47,6 +50,7 @@ impl Program {
         match self {
             Program::Crash => Some((between(dice, 20, 2_000), 1)),
             Program::Job => Some((between(dice, 3_000, 20_000), 0)),
+            Program::Tired => Some((between(dice, 50_000, 200_000), 3)),
             _ => None,
         }
     }

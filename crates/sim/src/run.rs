@@ -141,7 +141,9 @@ fn simpler(op: &Op) -> Vec<Op> {
             with(&|o| o.breaker = (false, false));
             with(&|o| (o.min, o.max) = (100, 200));
             with(&|o| (o.checked, o.sidecar, o.ec2, o.grace_s) = (false, false, false, 0));
-            with(&|o| (o.memory, o.host_port, o.distinct, o.named) = (512, 0, false, false));
+            with(&|o| (o.memory, o.host_port, o.named) = (512, 0, false));
+            with(&|o| (o.restart_s, o.ignore) = (0, 0));
+            with(&|o| o.place = crate::ops::Options::default().place);
             with(&|o| o.desired = o.desired.saturating_sub(1).max(1));
             all.retain(|simpler| simpler != op);
             all

@@ -9,6 +9,7 @@ use state::ecs::{Rollout, Service, ServiceStatus, TaskDefinition};
 use state::group::TaskStatus;
 use state::{Record, Tx, check};
 
+use crate::placed;
 use crate::program::Program;
 use crate::world::{Due, World};
 
@@ -43,6 +44,7 @@ impl World {
         if quiet {
             self.check_nothing_was_missed(&mut wrong);
             self.check_machines(&mut wrong);
+            self.check_restart_counts(&mut wrong);
             self.check_views(&mut wrong);
         }
         self.wrong.extend(wrong);
@@ -99,7 +101,7 @@ impl World {
             return;
         }
         let unplaced = service.events.iter().any(|e| e.message.contains("was unable to place a task"));
-        if unplaced && !self.has_room(name) {
+        if unplaced && !placed::has_room(&self.snapshot, service) {
             return;
         }
         let running = self.running(name).len();
@@ -115,20 +117,6 @@ impl World {
                 primary.rollout
             ));
         }
-    }
-
-    /// Whether another task of a service would fit somewhere.
-    fn has_room(&self, service: &str) -> bool {
-        let options = self.options.get(service).cloned().unwrap_or_default();
-        let one_each = options.distinct || options.host_port > 0;
-        let tasks = self.tasks(service);
-        self.snapshot.nodes.iter().any(|(id, node)| {
-            let used = self.snapshot.ledgers.get(id).map(|l| l.used).unwrap_or_default();
-            node.is_connected()
-                && used.memory_mib + options.memory <= node.capacity.memory_mib
-                && used.cpu_units + 256 <= node.capacity.cpu_units
-                && !(one_each && tasks.iter().any(|task| task.node() == Some(id)))
-        })
     }
 
     /// A pass over everything has nothing to do: each commit woke those whom it concerned.

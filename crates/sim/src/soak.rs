@@ -68,8 +68,9 @@ pub fn week(seed: u64, activity: Activity) -> Script {
             times.push((at(&mut dice), Op::Scale { service: name.clone(), desired }));
         }
     }
+    let run = Op::Run { image: "job-a".into(), count: 1, ec2: false, place: Default::default() };
     for _ in 0..activity.runs_per_day * 7 {
-        times.push((at(&mut dice), Op::Run { image: "job-a".into(), count: 1 }));
+        times.push((at(&mut dice), run.clone()));
     }
     for _ in 0..activity.crashes_per_day * 7 {
         let service = names[some(&mut dice, activity.services) as usize].clone();

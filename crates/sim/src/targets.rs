@@ -1,6 +1,7 @@
 //! Operations on what leads to a service's tasks: its target group, that group's listener, its name in Cloud Map.
 
 use serde_json::{Value as Json, json};
+use state::ContainerGroup;
 
 use crate::ops::{Op, Options};
 use crate::world::World;
@@ -13,7 +14,19 @@ impl World {
     pub(crate) fn apply_to_targets(&mut self, op: &Op) -> bool {
         match op {
             Op::Deregister { service, task } => self.deregister(service, *task),
-            Op::Register { service, task } => self.register(service, *task),
+            Op::Register { service, task } => {
+                if let Some(group) = self.task(service, *task) {
+                    self.register(service, &group);
+                }
+            }
+            Op::RegisterGone { service } => {
+                let of = |g: &ContainerGroup| g.task().service.as_ref().is_some_and(|s| s.name == *service);
+                let ended = self.snapshot.groups.iter().filter(|(_, g)| g.is_stopped() && of(g));
+                let last = ended.max_by_key(|(_, g)| g.observed.stopped_at_ms).map(|(_, g)| g.clone());
+                if let Some(group) = last {
+                    self.register(service, &group);
+                }
+            }
             Op::Listen { service, on } => self.listen(service, *on),
             Op::Delay { service, seconds } => {
                 let Some(arn) = self.group_of(service) else { return true };
@@ -99,8 +112,8 @@ impl World {
     }
 
     /// By the address of its own, or by the host port that it has.
-    fn register(&mut self, service: &str, task: u32) {
-        let (Some(group), Some(arn)) = (self.task(service, task), self.group_of(service)) else { return };
+    fn register(&mut self, service: &str, group: &ContainerGroup) {
+        let Some(arn) = self.group_of(service) else { return };
         let target = match group.attachment() {
             Some(attachment) => json!({"Id": attachment.private_ip.to_string(), "Port": 80}),
             None => {

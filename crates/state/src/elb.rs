@@ -245,7 +245,7 @@ pub struct Target {
     pub address: std::net::IpAddr,
     /// The zone given.
     pub availability_zone: Option<String>,
-    /// The key of the group that it is of, if a service registered it.
+    /// The key of the group that it is of: that of a service's task, whoever registered it.
     pub owner: Option<String>,
     /// When it was registered.
     pub registered_at_ms: TimeMs,

@@ -34,14 +34,16 @@ pub(super) fn register(
         {
             return Err(Fault::new("TooManyTargets", "The maximum number of targets has been reached"));
         }
+        // A task's target is the task's, whoever registers it again: the task drains it before it is stopped.
+        let owner = known.and_then(|target| target.owner.clone());
+        let owner = owner.or_else(|| plan::registration::owner_of(call.tx.snapshot(), &group.arn, &id, port));
         call.tx.put(Target {
             target_group_arn: group.arn.clone(),
             id,
             port,
             address,
             availability_zone: given.availability_zone,
-            // What drains is a task's, whoever registers it again: the task drains it before it is stopped.
-            owner: known.and_then(|target| target.owner.clone()),
+            owner,
             registered_at_ms: call.now_ms,
             draining_since_ms: None,
             drained: false,
