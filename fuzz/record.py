@@ -477,6 +477,28 @@ def log_frames():
     return [commit(1, put, delete), commit(1, put) + commit(2, delete), commit(0), commit(1)]
 
 
+def push():
+    """An image that is pushed by the API, into the state of fuzz/src/world.rs: its uploads have numbers, and `{}` is there."""
+    upload, layer = "00000000-0000-4000-8000-000000000001", b"[]"
+    digest, empty = (f"sha256:{hashlib.sha256(content).hexdigest()}" for content in (layer, b"{}"))
+    blob = lambda kind, digest: {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": 2}
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": blob("config.v1+json", empty), "layers": [blob("layer.v1.tar+gzip", digest)]}
+    requests = {
+        "InitiateLayerUpload": {},
+        "UploadLayerPart": {"uploadId": upload, "partFirstByte": 0, "partLastByte": 1, "layerPartBlob": "W10="},
+        "CompleteLayerUpload": {"uploadId": upload, "layerDigests": [digest]},
+        "BatchCheckLayerAvailability": {"layerDigests": [digest, empty]},
+        "GetDownloadUrlForLayer": {"layerDigest": digest},
+        "PutImage": {"imageManifest": json.dumps(manifest), "imageTag": "2"},
+        "BatchGetImage": {"imageIds": [{"imageTag": "2"}, {"imageTag": "1"}]},
+        "BatchDeleteImage": {"imageIds": [{"imageTag": "1"}]},
+    }
+    head = "POST / HTTP/1.1\r\nHost: h\r\nX-Amz-Target: AmazonEC2ContainerRegistry_V20150921.{}\r\nContent-Type: application/x-amz-json-1.1\r\n\r\n"
+    bodies = {name: json.dumps({"repositoryName": "web", **body}) for name, body in requests.items()}
+    return "\x1e".join(head.format(name) + body for name, body in bodies.items()).encode()
+
+
 def write_down():
     for target, seeds in WRITTEN.items():
         for number, seed in enumerate(seeds):
@@ -484,6 +506,7 @@ def write_down():
             keep(target, seed.encode("latin-1"), f"written-{number:02}")
     for number, seed in enumerate(log_frames()):
         keep("log_frame", seed, f"written-{number:02}")
+    keep("api", push(), "written-00")
 
 
 def main():

@@ -1,9 +1,10 @@
 //! Whole requests to the one endpoint: routed, read, validated, handled and answered, as `roadstead` does.
 
+use aws::testing::World;
 use wire::{Fault, Route, Value};
 
 use crate::http_text::{header, request};
-use crate::world::World;
+use crate::world;
 
 /// Between requests of one input (the ASCII record separator).
 const SEPARATOR: u8 = 0x1e;
@@ -12,10 +13,15 @@ const REQUESTS_MAX: usize = 8;
 
 /// Takes requests as a client sends them, one after another. Every one is answered as its protocol says.
 pub fn requests(bytes: &[u8]) {
-    let mut world = World::new();
+    statuses(bytes);
+}
+
+fn statuses(bytes: &[u8]) -> Vec<u16> {
+    let mut world = world::new();
+    let mut all = Vec::new();
     for one in bytes.split(|byte| *byte == SEPARATOR).take(REQUESTS_MAX) {
         let Some((parts, body)) = request(one) else { continue };
-        let body = std::str::from_utf8(&body).map(|text| world.named(text).into()).unwrap_or(body);
+        let body = std::str::from_utf8(&body).map(|text| world::named(&world, text).into()).unwrap_or(body);
         let answer = match wire::route(&parts, &body) {
             Err(unrouted) => unrouted.answer("id"),
             Ok(route) => {
@@ -24,7 +30,9 @@ pub fn requests(bytes: &[u8]) {
                 route.answer(&result, "id")
             }
         };
-        assert!((200..600).contains(&answer.status().as_u16()));
+        let status = answer.status().as_u16();
+        assert!((200..600).contains(&status));
+        all.push(status);
         let is_json =
             answer.headers().get("content-type").is_some_and(|kind| kind.as_bytes().ends_with(b"json"));
         if is_json {
@@ -33,10 +41,11 @@ pub fn requests(bytes: &[u8]) {
         }
         wire::service_of(&parts);
     }
+    all
 }
 
 fn handle(world: &mut World, route: &Route, input: Value) -> Result<Value, Fault> {
-    let answer = world.call(&route.model.name, &route.operation.name, input);
+    let answer = world.handle(&route.model.name, &route.operation.name, input);
     if let Err(fault) = &answer {
         let is_internal = fault.http_status.is_some_and(|status| status >= 500);
         assert!(!is_internal, "{} fails: {fault}", route.operation.name);
@@ -61,4 +70,12 @@ pub fn origin(bytes: &[u8]) {
         || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         || host.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().is_ok_and(|a| a.is_loopback());
     assert!(is_own, "{authority} is taken to be this machine");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_seed_that_pushes_an_image_is_not_refused() {
+        assert_eq!(super::statuses(include_bytes!("../seeds/api/written-00")), [200; 8]);
+    }
 }

@@ -36,12 +36,17 @@ pub fn run(args: &[String]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         return Err(format!("there is no target {unknown}: {}", known.join(", ")));
     }
-    let program = build()?;
     if let Some(file) = replay {
         let [name] = names.as_slice() else { return Err(USAGE.into()) };
+        // What is no file would be taken for a corpus, and fuzzed without end.
+        if !Path::new(file).is_file() {
+            return Err(format!("{file} is no file"));
+        }
+        let program = build()?;
         let status = fuzzer(&program, name).arg(file).status().map_err(|error| error.to_string())?;
         return if status.success() { Ok(()) } else { Err(format!("{name} fails on {file}")) };
     }
+    let program = build()?;
     let names = if names.is_empty() { known } else { names };
     println!("| target | executions | per second | edges | new inputs | found |\n|---|---|---|---|---|---|");
     let mut finds = Vec::new();
@@ -62,7 +67,7 @@ fn one(program: &Path, name: &str, seconds: u64) -> Result<Option<String>, Strin
     let said = File::create(&log).map_err(failed)?;
     let status = fuzzer(program, name)
         .arg(format!("-max_total_time={seconds}"))
-        .args(["-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1"])
+        .arg("-print_final_stats=1")
         .arg(format!("-artifact_prefix={}", prefix.display()))
         .args([&corpus, &seeds().join(name)])
         .stdout(said.try_clone().map_err(failed)?)
@@ -98,9 +103,10 @@ fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }
 
+/// The program, for a target and within the limits of time and memory that make an input a find.
 fn fuzzer(program: &Path, name: &str) -> Command {
     let mut fuzzer = Command::new(program);
-    fuzzer.env("FUZZ_TARGET", name);
+    fuzzer.env("FUZZ_TARGET", name).args(["-timeout=20", "-rss_limit_mb=3000"]);
     fuzzer
 }
 

@@ -14,8 +14,8 @@ mod page;
 pub mod servicediscovery;
 pub mod sts;
 mod table;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use call::{BlobStore, Call, Caller, LogEvent, LogPage, LogQuery, LogStore, Secrets, Site};
 pub use page::Page;

@@ -1,18 +1,22 @@
 //! A world in memory for tests of operations: requests and answers are JSON with the members' names in the model, as
-//! the CLI shows them; times are milliseconds. ECS and ECR have worlds of their own.
+//! the CLI shows them; times are milliseconds. ECS and ECR have worlds of their own. The feature `testing` lends it to
+//! other crates.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+mod doors;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 use state::node::{Capacity, Node};
 use state::{Ids, Scope, Snapshot, TimeMs, Tx};
 use wire::model::{Kind, Model, ShapeId};
 use wire::{Fault, Value};
 
-use crate::{BlobStore, Call, Caller, LogEvent, LogPage, LogQuery, LogStore, Secrets, Site};
+pub use self::doors::Doors;
+use crate::{Call, Caller, Site};
 
-/// The world of one test: one caller, one node, a default VPC.
+/// The world of one test: one caller, one node, a default VPC. A copy is cheap: tables are shared.
+#[derive(Clone)]
 pub struct World {
     /// The state.
     pub snapshot: Snapshot,
@@ -58,7 +62,7 @@ impl World {
 
     /// How many pages of log events were searched so far.
     pub fn scans(&self) -> usize {
-        *self.doors.scans.lock().unwrap()
+        self.doors.scans()
     }
 
     /// Changes the state directly.
@@ -76,6 +80,12 @@ impl World {
         let known = model.operation(operation).unwrap_or_else(|| panic!("{operation} is not in the model"));
         let input = known.input.map_or(Value::Null, |shape| read(model, shape, input));
         wire::validate::validate(model, known.input, &input)?;
+        let output = self.handle(service, operation, input)?;
+        Ok(known.output.map_or(Json::Null, |shape| write(model, shape, output)))
+    }
+
+    /// Handles a call that was read and validated. A refused one writes nothing; after another all is in order.
+    pub fn handle(&mut self, service: &str, operation: &str, input: Value) -> Result<Value, Fault> {
         let handler = crate::find(service, operation).unwrap_or_else(|| panic!("{operation} is not served"));
         let mut tx = Tx::new(self.snapshot.clone());
         let mut call = Call {
@@ -89,10 +99,12 @@ impl World {
             secrets: &self.doors,
         };
         let output = handler(&mut call, input)?;
-        self.snapshot = tx.finish().0;
-        self.snapshot.revision += 1;
-        assert_eq!(state::check::check(&self.snapshot), Vec::<String>::new(), "after {operation}");
-        Ok(known.output.map_or(Json::Null, |shape| write(model, shape, output.get())))
+        if !tx.is_empty() {
+            self.snapshot = tx.finish().0;
+            self.snapshot.revision += 1;
+            assert_eq!(state::check::check(&self.snapshot), Vec::<String>::new(), "after {operation}");
+        }
+        Ok(output.get())
     }
 
     /// A call of the world's service that succeeds.
@@ -191,6 +203,7 @@ fn read(model: &Model, id: ShapeId, json: Json) -> Value {
             Value::Map(fields.into_iter().map(|(key, item)| (key, read(model, entry.shape, item))).collect())
         }
         (Kind::String, Json::String(text)) => Value::Str(text),
+        (Kind::Blob, Json::String(text)) => Value::Blob(STANDARD.decode(text).expect("base64").into()),
         (Kind::Boolean, Json::Bool(truth)) => Value::Bool(truth),
         (Kind::Integer | Kind::Long | Kind::Timestamp, Json::Number(number)) => {
             Value::Int(number.as_i64().expect("a whole number"))
@@ -219,114 +232,5 @@ fn write(model: &Model, id: ShapeId, value: Value) -> Json {
         (_, Value::Float(number)) => json!(number),
         (_, Value::Str(text)) => json!(text),
         (_, other) => panic!("{other:?} is not of its shape"),
-    }
-}
-
-/// Log events in memory; no blobs; credentials that name what they were issued for.
-#[derive(Default)]
-struct Doors {
-    events: Mutex<BTreeMap<(String, String), Vec<LogEvent>>>,
-    scans: Mutex<usize>,
-}
-
-impl Doors {
-    /// The events of some streams in a time range, oldest first.
-    fn matching(&self, query: &LogQuery) -> Vec<LogEvent> {
-        let all = self.events.lock().unwrap();
-        let in_range = |event: &&LogEvent| {
-            query.start_ms.is_none_or(|start| event.timestamp_ms >= start)
-                && query.end_ms.is_none_or(|end| event.timestamp_ms < end)
-        };
-        let of = |stream: &String| all.get(&(query.group.clone(), stream.clone())).into_iter().flatten();
-        let mut found: Vec<LogEvent> = query.streams.iter().flat_map(of).filter(in_range).cloned().collect();
-        found.sort_by(|a, b| (a.timestamp_ms, &a.id).cmp(&(b.timestamp_ms, &b.id)));
-        found
-    }
-}
-
-impl LogStore for Doors {
-    fn append(
-        &self,
-        group: &str,
-        stream: &str,
-        events: &[(TimeMs, String)],
-        now_ms: TimeMs,
-    ) -> Result<(), Fault> {
-        let mut all = self.events.lock().unwrap();
-        let count: usize = all.values().map(Vec::len).sum();
-        let kept = all.entry((group.to_owned(), stream.to_owned())).or_default();
-        for (at, (timestamp_ms, message)) in events.iter().enumerate() {
-            kept.push(LogEvent {
-                stream: stream.to_owned(),
-                timestamp_ms: *timestamp_ms,
-                ingestion_ms: now_ms,
-                message: message.clone(),
-                id: format!("{:09}", count + at),
-            });
-        }
-        Ok(())
-    }
-
-    fn read(&self, query: &LogQuery) -> Result<LogPage, Fault> {
-        let all = self.matching(query);
-        let at = query.token.as_ref().map(|token| token.parse::<usize>().unwrap().min(all.len()));
-        let (start, end) = match (at, query.backward) {
-            (None, true) => (all.len().saturating_sub(query.limit), all.len()),
-            (at, _) => (at.unwrap_or(0), (at.unwrap_or(0) + query.limit).min(all.len())),
-        };
-        Ok(LogPage {
-            events: all[start..end].to_vec(),
-            forward_token: Some(end.to_string()),
-            backward_token: Some(start.to_string()),
-        })
-    }
-
-    fn scan(&self, query: &LogQuery) -> Result<LogPage, Fault> {
-        let all = self.matching(query);
-        *self.scans.lock().unwrap() += 1;
-        let behind = |token: &String| 1 + all.iter().position(|event| event.id == *token).unwrap();
-        let start = query.token.as_ref().map_or(0, behind);
-        let end = (start + query.limit).min(all.len());
-        let forward_token = (end < all.len()).then(|| all[end - 1].id.clone());
-        Ok(LogPage { events: all[start..end].to_vec(), forward_token, backward_token: None })
-    }
-
-    fn delete(&self, group: &str, stream: &str) -> Result<(), Fault> {
-        self.events.lock().unwrap().remove(&(group.to_owned(), stream.to_owned()));
-        Ok(())
-    }
-
-    fn stats(&self, group: &str, stream: &str) -> (Option<TimeMs>, Option<TimeMs>, Option<TimeMs>, u64) {
-        let all = self.events.lock().unwrap();
-        let Some(events) = all.get(&(group.to_owned(), stream.to_owned())) else {
-            return (None, None, None, 0);
-        };
-        let times = || events.iter().map(|event| event.timestamp_ms);
-        let bytes = events.iter().map(|event| event.message.len() as u64).sum();
-        (times().min(), times().max(), events.iter().map(|event| event.ingestion_ms).max(), bytes)
-    }
-}
-
-impl BlobStore for Doors {
-    fn size(&self, _: &str) -> Option<u64> {
-        unreachable!("no service here has blobs")
-    }
-    fn begin(&self) -> Result<String, Fault> {
-        unreachable!("no service here has blobs")
-    }
-    fn append(&self, _: &str, _: u64, _: &[u8]) -> Result<u64, Fault> {
-        unreachable!("no service here has blobs")
-    }
-    fn finish(&self, _: &str, _: &str) -> Result<u64, Fault> {
-        unreachable!("no service here has blobs")
-    }
-}
-
-impl Secrets for Doors {
-    fn issue(&self, caller_arn: &str, scope: &Scope, expires_ms: TimeMs) -> (String, String, String) {
-        ("ASIA".into(), format!("{}/{expires_ms}", scope.account), caller_arn.into())
-    }
-    fn registry_token(&self, _: &Caller, _: TimeMs) -> String {
-        unreachable!("no service here gives registry tokens")
     }
 }

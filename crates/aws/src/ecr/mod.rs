@@ -7,7 +7,7 @@ mod images;
 mod layers;
 mod lifecycle;
 mod policies;
-mod push;
+pub(crate) mod push;
 mod registry;
 mod repositories;
 mod tags;

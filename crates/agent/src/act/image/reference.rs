@@ -1,5 +1,8 @@
 //! Image references as Docker reads them: `nginx`, `localhost:4566/app:1`, `repo@sha256:…`.
 
+/// Docker Hub, which a reference without a host is of.
+const HUB: &str = "docker.io";
+
 /// A reference, with what it leaves out filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
@@ -36,13 +39,14 @@ impl Reference {
         if tag.as_deref().is_some_and(|t| !is_tag(t)) {
             return Err(invalid());
         }
-        let (domain, repository) = match name.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                (first, rest.to_owned())
-            }
-            Some(_) => ("docker.io", name.to_owned()),
-            None => ("docker.io", format!("library/{name}")),
+        let (domain, rest) = match name.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+            _ => (HUB, name),
         };
+        let domain = if domain == "index.docker.io" { HUB } else { domain };
+        // Docker Hub's images of one word are in a folder of its own.
+        let is_of_hub_itself = domain == HUB && !rest.contains('/');
+        let repository = if is_of_hub_itself { format!("library/{rest}") } else { rest.to_owned() };
         if !is_domain(domain) {
             return Err(invalid());
         }
@@ -53,7 +57,6 @@ impl Reference {
                 invalid()
             });
         }
-        let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
         let tag = if tag.is_none() && digest.is_none() { Some("latest".into()) } else { tag };
         Ok(Reference { domain: domain.to_owned(), repository, tag, digest })
     }
@@ -131,7 +134,8 @@ fn is_repository(text: &str) -> bool {
         let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b);
         edge(part.as_bytes().first()) && edge(part.as_bytes().last()) && part.as_bytes().iter().all(inner)
     };
-    text.len() <= 255 && text.split('/').all(part)
+    // What ECR allows; Docker allows one less.
+    text.len() <= 256 && text.split('/').all(part)
 }
 
 #[cfg(test)]
@@ -147,6 +151,9 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest".to_owned()),
             ("nginx:1.27", "docker.io/library/nginx:1.27".into()),
             ("bitnami/redis", "docker.io/bitnami/redis:latest".into()),
+            ("docker.io/nginx", "docker.io/library/nginx:latest".into()),
+            ("index.docker.io/nginx:1.27", "docker.io/library/nginx:1.27".into()),
+            ("docker.io/bitnami/redis", "docker.io/bitnami/redis:latest".into()),
             ("localhost:4566/app:1", "localhost:4566/app:1".into()),
             ("localhost/app", "localhost/app:latest".into()),
             ("public.ecr.aws/x/y:z", "public.ecr.aws/x/y:z".into()),
@@ -160,6 +167,13 @@ mod tests {
         for bad in ["", "App", "a b", "a:", "a:-x", "a@sha256:1", "/a", "a//b", "a/../b", "-a"] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_ecr_calls_a_repository_can_be_pulled() {
+        let longest = format!("localhost:4566/{}", "a".repeat(256));
+        assert!(Reference::parse(&longest).is_ok());
+        assert!(Reference::parse(&format!("{longest}a")).is_err());
     }
 
     #[test]

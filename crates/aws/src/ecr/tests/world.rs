@@ -1,15 +1,13 @@
 //! What the tests of the ECR operations share: a world of one caller, calls through the table, requests.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-
 use state::{Ids, Scope, Snapshot, Tx};
 use wire::shapes::ecr as shapes;
 use wire::shapes::ecr::op;
 use wire::{Fault, FromValue, IntoValue, Operation};
 
 use super::super::push::digest_of;
-use crate::{BlobStore, Call, Caller, LogPage, LogQuery, LogStore, Secrets, Site};
+use crate::testing::Doors;
+use crate::{Call, Caller, Site};
 
 /// A world of one caller: state, and blobs in memory.
 pub(super) struct World {
@@ -18,65 +16,6 @@ pub(super) struct World {
     site: Site,
     doors: Doors,
     now_ms: i64,
-}
-
-#[derive(Default)]
-struct Doors {
-    blobs: Mutex<HashMap<String, Vec<u8>>>,
-    uploads: Mutex<Vec<Vec<u8>>>,
-}
-
-impl BlobStore for Doors {
-    fn size(&self, digest: &str) -> Option<u64> {
-        self.blobs.lock().unwrap().get(digest).map(|bytes| bytes.len() as u64)
-    }
-    fn begin(&self) -> Result<String, Fault> {
-        let mut uploads = self.uploads.lock().unwrap();
-        uploads.push(Vec::new());
-        Ok((uploads.len() - 1).to_string())
-    }
-    fn append(&self, upload: &str, offset: u64, bytes: &[u8]) -> Result<u64, Fault> {
-        let upload = &mut self.uploads.lock().unwrap()[upload.parse::<usize>().unwrap()];
-        assert_eq!(upload.len() as u64, offset);
-        upload.extend(bytes);
-        Ok(upload.len() as u64)
-    }
-    fn finish(&self, upload: &str, digest: &str) -> Result<u64, Fault> {
-        let bytes = self.uploads.lock().unwrap()[upload.parse::<usize>().unwrap()].clone();
-        if digest_of(&bytes) != digest {
-            return Err(Fault::new("InvalidLayerException", "digest"));
-        }
-        let size = bytes.len() as u64;
-        self.blobs.lock().unwrap().insert(digest.to_owned(), bytes);
-        Ok(size)
-    }
-}
-
-impl Secrets for Doors {
-    fn issue(&self, _: &str, _: &Scope, _: i64) -> (String, String, String) {
-        unreachable!("ECR issues no credentials")
-    }
-    fn registry_token(&self, caller: &Caller, expires_ms: i64) -> String {
-        format!("{}/{expires_ms}+", caller.scope.account)
-    }
-}
-
-impl LogStore for Doors {
-    fn append(&self, _: &str, _: &str, _: &[(i64, String)], _: i64) -> Result<(), Fault> {
-        unreachable!("ECR logs nothing")
-    }
-    fn read(&self, _: &LogQuery) -> Result<LogPage, Fault> {
-        unreachable!("ECR reads no logs")
-    }
-    fn scan(&self, _: &LogQuery) -> Result<LogPage, Fault> {
-        unreachable!("ECR reads no logs")
-    }
-    fn delete(&self, _: &str, _: &str) -> Result<(), Fault> {
-        unreachable!("ECR deletes no logs")
-    }
-    fn stats(&self, _: &str, _: &str) -> (Option<i64>, Option<i64>, Option<i64>, u64) {
-        unreachable!("ECR reads no logs")
-    }
 }
 
 impl World {

@@ -10,52 +10,8 @@ use state::{Ids, Scope, Snapshot, TimeMs, Tx};
 use wire::Fault;
 use wire::protocol::json;
 
-use crate::{BlobStore, Call, Caller, LogEvent, LogPage, LogQuery, LogStore, Secrets, Site};
-
-/// Doors that ECS never opens.
-struct Shut;
-
-impl LogStore for Shut {
-    fn append(&self, _: &str, _: &str, _: &[(TimeMs, String)], _: TimeMs) -> Result<(), Fault> {
-        unreachable!()
-    }
-    fn read(&self, _: &LogQuery) -> Result<LogPage, Fault> {
-        unreachable!("{:?}", None::<LogEvent>)
-    }
-    fn scan(&self, _: &LogQuery) -> Result<LogPage, Fault> {
-        unreachable!()
-    }
-    fn delete(&self, _: &str, _: &str) -> Result<(), Fault> {
-        unreachable!()
-    }
-    fn stats(&self, _: &str, _: &str) -> (Option<TimeMs>, Option<TimeMs>, Option<TimeMs>, u64) {
-        unreachable!()
-    }
-}
-
-impl BlobStore for Shut {
-    fn size(&self, _: &str) -> Option<u64> {
-        unreachable!()
-    }
-    fn begin(&self) -> Result<String, Fault> {
-        unreachable!()
-    }
-    fn append(&self, _: &str, _: u64, _: &[u8]) -> Result<u64, Fault> {
-        unreachable!()
-    }
-    fn finish(&self, _: &str, _: &str) -> Result<u64, Fault> {
-        unreachable!()
-    }
-}
-
-impl Secrets for Shut {
-    fn issue(&self, _: &str, _: &Scope, _: TimeMs) -> (String, String, String) {
-        unreachable!()
-    }
-    fn registry_token(&self, _: &Caller, _: TimeMs) -> String {
-        unreachable!()
-    }
-}
+use crate::testing::Doors;
+use crate::{Call, Caller, Site};
 
 /// The world of one test.
 pub struct World {
@@ -66,6 +22,7 @@ pub struct World {
     ids: Ids,
     caller: Caller,
     site: Site,
+    doors: Doors,
 }
 
 /// The node's id.
@@ -90,6 +47,7 @@ impl World {
                 registry_host: "localhost:4566".into(),
                 host_networks: Vec::new(),
             },
+            doors: Doors::default(),
         };
         world.write(|tx, ids, now_ms| {
             tx.put(Node {
@@ -139,9 +97,9 @@ impl World {
             now_ms: self.now_ms,
             caller: &self.caller,
             site: &self.site,
-            logs: &Shut,
-            blobs: &Shut,
-            secrets: &Shut,
+            logs: &self.doors,
+            blobs: &self.doors,
+            secrets: &self.doors,
         };
         let output = handler(&mut call, input)?;
         let (mut snapshot, _, _) = tx.finish();
