@@ -36,6 +36,8 @@ fn places(node: &Node, dir: &Path) -> Places {
 
 /// Makes the cgroup, the volumes and the network.
 pub async fn make_ground(node: Arc<Node>, dir: PathBuf, assignment: Arc<Assignment>) -> Happened {
+    let turns = node.clone();
+    let _turn = turns.ground_turns.acquire().await;
     let made = tokio::task::spawn_blocking(move || {
         let spec = &assignment.spec;
         let limits = Limits { cpu_units: spec.cpu_limit_units, memory_mib: spec.memory_limit_mib };
@@ -264,6 +266,8 @@ pub async fn remove(
     let cgroup = node.cgroup(&assignment.id);
     {
         let (node, cgroup) = (node.clone(), cgroup.clone());
+        let turns = node.clone();
+        let _turn = turns.ground_turns.acquire().await;
         // A failed join is a panic there; the next start of the agent removes what is left.
         let _ = tokio::task::spawn_blocking(move || node.cgroups.remove_tree(&cgroup)).await;
     }
@@ -292,6 +296,8 @@ pub async fn remove(
         tracing::warn!(key = assignment.key, "the last lines of a task could not be delivered");
     }
     cut!("agent.remove.logs-drained");
+    let turns = node.clone();
+    let _turn = turns.ground_turns.acquire().await;
     let removed = tokio::task::spawn_blocking(move || {
         if let Err(err) = node.connections.networks.release(&assignment.key) {
             tracing::warn!(key = assignment.key, %err, "the group's network could not be removed");
