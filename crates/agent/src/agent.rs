@@ -59,11 +59,11 @@ impl Agent {
     /// # Errors
     /// When its folders or its network cannot be had.
     pub async fn start(config: AgentConfig, connections: Connections) -> io::Result<Agent> {
-        for folder in ["groups", "layers", "volumes"] {
-            // Definitions may hold secrets, and images set-user-id programs: only root looks in.
+        // Definitions may hold secrets, and images set-user-id programs: only root looks in. The empty one is mounted.
+        for (folder, mode) in [("groups", 0o700), ("layers", 0o700), ("volumes", 0o700), ("empty", 0o555)] {
             let folder = config.data_dir.join(folder);
             std::fs::create_dir_all(&folder)?;
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
         }
         let layers = LayerStore::open(&config.data_dir.join("layers"))?;
         let capabilities = capabilities::available();

@@ -157,6 +157,11 @@ impl Node {
         self.config.data_dir.join("groups")
     }
 
+    /// An empty folder that containers have mounted, read-only, over what they are not to see.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.config.data_dir.join("empty")
+    }
+
     /// The cgroup of all supervisors. No group's id begins like that.
     pub fn supervisors_cgroup(config: &AgentConfig) -> String {
         format!("{}/{SUPERVISORS}", config.cgroup_parent)

@@ -16,7 +16,7 @@ use crate::act::network::{GroupNetwork, NetworkError};
 use crate::act::remove::remove_tree;
 use crate::act::runtime::bundle::{self, Inputs};
 use crate::act::runtime::cgroup::Limits;
-use crate::act::runtime::{ExecSpec, StartSpec};
+use crate::act::runtime::{DriverKind, ExecSpec, StartSpec};
 use crate::act::supervisor::client::Supervisor;
 use crate::act::supervisor::{Answer, Ask, RUNNING_ALREADY, container_dir};
 use crate::act::volume::{Bind, Places};
@@ -182,6 +182,8 @@ fn prepare(node: &Node, dir: &Path, assignment: &Assignment, start: &Start) -> R
         share_pid: assignment.spec.share_pid,
         capabilities: node.capabilities,
         nofile_max: node.nofile_max,
+        // Others refuse a mount in /proc.
+        empty_dir: (node.config.driver == DriverKind::Builtin).then(|| node.empty_dir()),
     })
     .map_err(|err| format!("CannotCreateContainerError: Error response from daemon: {err}"))?;
     let file = StartSpec {
