@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use state::assignment::{Assignment, Names};
 use state::group::Observed;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::act::image::{LayerStore, Puller};
@@ -21,7 +21,7 @@ use crate::act::supervisor::client::Supervisor;
 use crate::act::supervisor::nursery::Nursery;
 use crate::act::supervisor::{Answer, Ask, container_dir};
 use crate::group::{self, Group, Seen, Wish};
-use crate::node::{AgentConfig, Connections, Node, SUPERVISORS, nofile_max};
+use crate::node::{AgentConfig, Connections, GROUNDS_AT_ONCE, Node, SUPERVISORS, nofile_max};
 
 /// Layers that no container uses are kept this long after they were wanted last.
 const UNUSED_LAYERS_KEPT: Duration = Duration::from_secs(3600);
@@ -59,11 +59,11 @@ impl Agent {
     /// # Errors
     /// When its folders or its network cannot be had.
     pub async fn start(config: AgentConfig, connections: Connections) -> io::Result<Agent> {
-        for folder in ["groups", "layers", "volumes"] {
-            // Definitions may hold secrets, and images set-user-id programs: only root looks in.
+        // Definitions may hold secrets, and images set-user-id programs: only root looks in. The empty one is mounted.
+        for (folder, mode) in [("groups", 0o700), ("layers", 0o700), ("volumes", 0o700), ("empty", 0o555)] {
             let folder = config.data_dir.join(folder);
             std::fs::create_dir_all(&folder)?;
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
         }
         let layers = LayerStore::open(&config.data_dir.join("layers"))?;
         let capabilities = capabilities::available();
@@ -78,6 +78,8 @@ impl Agent {
             shipper: LogShipper::start(connections.logs.clone())?,
             endpoints: Arc::new(Endpoints::new(cgroups, connections.credentials.clone())),
             nofile_max: nofile_max(capabilities),
+            network_turn: tokio::sync::Mutex::default(),
+            ground_turns: Semaphore::new(GROUNDS_AT_ONCE),
             config,
             connections,
             layers,

@@ -118,7 +118,7 @@ impl Group {
                 }
             }
             let wish = wishes.borrow_and_update().clone();
-            if self.take_wish(wish).await {
+            if self.take_wish(wish, &wishes).await {
                 return;
             }
             let again_at_ms = self.go_on().await;
@@ -140,26 +140,35 @@ impl Group {
     }
 
     /// Takes in what is wanted. True when the task is to end.
-    async fn take_wish(&mut self, wish: Wish) -> bool {
+    async fn take_wish(&mut self, wish: Wish, wishes: &watch::Receiver<Wish>) -> bool {
         match wish {
             Wish::Undecided => {}
             Wish::Leave => return true,
             Wish::Abandoned => self.course.abandon(now_ms()),
             Wish::Assigned(assignment) => {
                 if !Arc::ptr_eq(&assignment, &self.course.assignment) {
-                    self.take_assignment(assignment).await;
+                    self.take_assignment(assignment, wishes).await;
                 }
             }
         }
         false
     }
 
-    async fn take_assignment(&mut self, assignment: Arc<Assignment>) {
-        let network_changed = assignment.network != self.assignment().network;
+    async fn take_assignment(&mut self, mut assignment: Arc<Assignment>, wishes: &watch::Receiver<Wish>) {
+        let node = self.node.clone();
+        let mut turn = None;
+        if assignment.network != self.assignment().network && self.course.known.ground == Ground::Ready {
+            // One task that comes or goes may change the rules of all whose security groups name its own. They wait
+            // without a thread, and what has been wanted meanwhile is done in one.
+            turn = Some(node.network_turn.lock().await);
+            if let Wish::Assigned(newest) = &*wishes.borrow() {
+                assignment = newest.clone();
+            }
+        }
         self.course.assign(assignment);
         notes::write_assignment(&self.dir, self.assignment());
-        if network_changed && self.course.known.ground == Ground::Ready {
-            let (node, assignment) = (self.node.clone(), self.assignment().clone());
+        if turn.is_some() {
+            let (node, assignment) = (node.clone(), self.assignment().clone());
             let updated =
                 tokio::task::spawn_blocking(move || node.connections.networks.update(&assignment)).await;
             if let Ok(Err(err)) = updated {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use state::assignment::{Assignment, Names, Report};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::act::image::{LayerStore, Puller};
 use crate::act::logs::{LogShipper, LogSink};
@@ -137,7 +137,14 @@ pub struct Node {
     pub capabilities: u64,
     /// The largest hard limit of open files that may be given.
     pub nofile_max: Option<u64>,
+    /// Held while a group's network is brought up to date: the network does one at a time anyway.
+    pub network_turn: Mutex<()>,
+    /// So many grounds are made or removed at once. A thread that only waits keeps half a megabyte of the allocator's.
+    pub ground_turns: Semaphore,
 }
+
+/// See [`Node::ground_turns`].
+pub const GROUNDS_AT_ONCE: usize = 32;
 
 impl Node {
     /// A group's folder.
@@ -148,6 +155,11 @@ impl Node {
     /// The folder of all groups.
     pub fn groups_dir(&self) -> PathBuf {
         self.config.data_dir.join("groups")
+    }
+
+    /// An empty folder that containers have mounted, read-only, over what they are not to see.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.config.data_dir.join("empty")
     }
 
     /// The cgroup of all supervisors. No group's id begins like that.

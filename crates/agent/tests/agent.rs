@@ -1,6 +1,8 @@
 //! The agent with real containers: life cycles, limits, logs, volumes, and agents that are killed.
 
 mod common;
+#[path = "agent/turns.rs"]
+mod turns;
 #[path = "common/world.rs"]
 mod world;
 
@@ -310,22 +312,7 @@ async fn in_a_network_of_its_own() {
     let mut assignment = group("0123456789abcdef0123456789abcdef", vec![main]);
     let spec = GroupSpec { network_mode: NetworkMode::Awsvpc, ..GroupSpec::clone(&assignment.spec) };
     assignment.spec = spec.into();
-    let cidr = |text| state::ec2::Cidr::parse(text).unwrap();
-    assignment.network = Some(NetworkAssignment {
-        attachment: Attachment {
-            id: "a".into(),
-            eni_id: "eni-1".into(),
-            subnet_id: "subnet-1".into(),
-            availability_zone: "us-east-1a".into(),
-            private_ip: "10.9.0.5".parse().unwrap(),
-            mac: "02:00:00:00:00:05".into(),
-        },
-        subnet_cidr: cidr("10.9.0.0/24"),
-        vpc_id: "vpc-1".into(),
-        vpc_cidr: cidr("10.9.0.0/16"),
-        gateway: "10.9.0.1".parse().unwrap(),
-        firewall: vec![],
-    });
+    assignment.network = Some(interface("vpc-1"));
     let key = world.run(assignment);
     let seen = world.phase(&key, Phase::Gone).await;
     assert_eq!(exit_code(&seen, 0), Some(0), "{seen:#?}");
@@ -339,6 +326,25 @@ async fn in_a_network_of_its_own() {
     world.finish().await;
     tokio::task::spawn_blocking(|| Network::teardown_all(config).unwrap()).await.unwrap();
     assert_eq!(common::left_over(&dir.display().to_string()), Vec::<String>::new());
+}
+
+fn interface(vpc_id: &str) -> NetworkAssignment {
+    let cidr = |text| state::ec2::Cidr::parse(text).unwrap();
+    NetworkAssignment {
+        attachment: Attachment {
+            id: "a".into(),
+            eni_id: "eni-1".into(),
+            subnet_id: "subnet-1".into(),
+            availability_zone: "us-east-1a".into(),
+            private_ip: "10.9.0.5".parse().unwrap(),
+            mac: "02:00:00:00:00:05".into(),
+        },
+        subnet_cidr: cidr("10.9.0.0/24"),
+        vpc_id: vpc_id.into(),
+        vpc_cidr: cidr("10.9.0.0/16"),
+        gateway: "10.9.0.1".parse().unwrap(),
+        firewall: vec![],
+    }
 }
 
 #[test]

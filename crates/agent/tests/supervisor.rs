@@ -43,7 +43,9 @@ impl Fixture {
     /// With the group's folder on another disk.
     async fn at(mark: &str, driver: DriverKind, share_pid: bool, disk: Option<&Path>) -> Fixture {
         let dir = tempfile::Builder::new().prefix(mark).tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("layers")).unwrap();
+        for folder in ["layers", "empty"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
         common::busybox_layer(&dir.path().join("layers"));
         let cgroup = format!("/roadstead-test/{mark}-{}", driver_name(&driver));
         Cgroups::detect().remove_tree(&cgroup);
@@ -82,6 +84,7 @@ impl Fixture {
             share_pid: false,
             capabilities: capabilities::available(),
             nofile_max: Some(1024),
+            empty_dir: (self.driver == DriverKind::Builtin).then(|| self.dir.path().join("empty")),
         })?;
         if std::env::var_os(VERSION_2).is_some() {
             oci["linux"]["resources"].as_object_mut().unwrap().remove("cpu");
@@ -256,6 +259,30 @@ async fn who_asks_again_while_a_container_is_being_started_is_told_how_that_ends
     assert_eq!(again.unwrap_err(), "exec: \"nonesuch\": executable file not found in $PATH");
     assert_eq!(fixture.run(&container("exit 0")).await.0, 0);
     fixture.finish("rs-again").await;
+}
+
+#[tokio::test]
+async fn what_a_container_is_not_to_see_is_hidden_without_a_filesystem_for_each() {
+    if !common::can_run() {
+        return;
+    }
+    for driver in drivers() {
+        let mut fixture = Fixture::new("rs-hide", driver.clone(), false).await;
+        let look = "ls /sys/firmware /proc/acpi | grep -v :; head -c 1 /proc/timer_list; \
+                    touch /sys/firmware/x 2>/dev/null || echo refused; \
+                    grep -c -e '/proc/acpi .* tmpfs' -e '/sys/firmware .* tmpfs' /proc/self/mountinfo";
+        let (_, said) = fixture.run(&container(look)).await;
+        let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(said[0], "refused", "{said:?}");
+        if driver == DriverKind::Builtin {
+            assert_eq!(said[1..], ["0"]);
+        }
+        let mut spec = container("ls /sys/firmware | wc -l");
+        spec.privileged = true;
+        let seen: u32 = fixture.run(&spec).await.1.lines().last().unwrap().parse().unwrap();
+        assert_eq!(seen as usize, std::fs::read_dir("/sys/firmware").unwrap().count());
+        fixture.finish("rs-hide").await;
+    }
 }
 
 #[tokio::test]

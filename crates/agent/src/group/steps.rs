@@ -16,7 +16,7 @@ use crate::act::network::{GroupNetwork, NetworkError};
 use crate::act::remove::remove_tree;
 use crate::act::runtime::bundle::{self, Inputs};
 use crate::act::runtime::cgroup::Limits;
-use crate::act::runtime::{ExecSpec, StartSpec};
+use crate::act::runtime::{DriverKind, ExecSpec, StartSpec};
 use crate::act::supervisor::client::Supervisor;
 use crate::act::supervisor::{Answer, Ask, RUNNING_ALREADY, container_dir};
 use crate::act::volume::{Bind, Places};
@@ -36,6 +36,8 @@ fn places(node: &Node, dir: &Path) -> Places {
 
 /// Makes the cgroup, the volumes and the network.
 pub async fn make_ground(node: Arc<Node>, dir: PathBuf, assignment: Arc<Assignment>) -> Happened {
+    let turns = node.clone();
+    let _turn = turns.ground_turns.acquire().await;
     let made = tokio::task::spawn_blocking(move || {
         let spec = &assignment.spec;
         let limits = Limits { cpu_units: spec.cpu_limit_units, memory_mib: spec.memory_limit_mib };
@@ -180,6 +182,8 @@ fn prepare(node: &Node, dir: &Path, assignment: &Assignment, start: &Start) -> R
         share_pid: assignment.spec.share_pid,
         capabilities: node.capabilities,
         nofile_max: node.nofile_max,
+        // Others refuse a mount in /proc.
+        empty_dir: (node.config.driver == DriverKind::Builtin).then(|| node.empty_dir()),
     })
     .map_err(|err| format!("CannotCreateContainerError: Error response from daemon: {err}"))?;
     let file = StartSpec {
@@ -264,6 +268,8 @@ pub async fn remove(
     let cgroup = node.cgroup(&assignment.id);
     {
         let (node, cgroup) = (node.clone(), cgroup.clone());
+        let turns = node.clone();
+        let _turn = turns.ground_turns.acquire().await;
         // A failed join is a panic there; the next start of the agent removes what is left.
         let _ = tokio::task::spawn_blocking(move || node.cgroups.remove_tree(&cgroup)).await;
     }
@@ -292,6 +298,8 @@ pub async fn remove(
         tracing::warn!(key = assignment.key, "the last lines of a task could not be delivered");
     }
     cut!("agent.remove.logs-drained");
+    let turns = node.clone();
+    let _turn = turns.ground_turns.acquire().await;
     let removed = tokio::task::spawn_blocking(move || {
         if let Err(err) = node.connections.networks.release(&assignment.key) {
             tracing::warn!(key = assignment.key, %err, "the group's network could not be removed");

@@ -156,6 +156,7 @@ fn compile(rules: &Value) -> Result<Vec<Instruction>, String> {
                 block.push(op(JUMP_UNLESS_CONSTANT, register, 0, 0, number as i32));
             }
         }
+        let is_everything = block.is_empty();
         block.extend([op(MOVE_CONSTANT, 0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
         let length = block.len();
         for (at, instruction) in block.iter_mut().enumerate() {
@@ -164,6 +165,10 @@ fn compile(rules: &Value) -> Result<Vec<Instruction>, String> {
             }
         }
         program.extend(block);
+        if is_everything {
+            // The kernel refuses a program with instructions that are never reached.
+            return Ok(program);
+        }
     }
     program.extend([op(MOVE_CONSTANT, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]);
     Ok(program)
