@@ -49,8 +49,9 @@ impl Balancer {
         self.targets.retain(|key, _| snapshot.targets.get(key).is_some());
         for (key, target) in snapshot.targets.iter() {
             let Some(group) = snapshot.target_groups.get(&target.target_group_arn) else { continue };
+            let mut is_new = false;
             let view = self.targets.entry(key.to_owned()).or_insert_with(|| {
-                self.news = true;
+                (self.news, is_new) = (true, true);
                 View::new(snapshot, target, group, now_ms + between(dice, 1, 50))
             });
             let in_use = used.contains(&group.arn);
@@ -64,7 +65,9 @@ impl Balancer {
                 // The delay may be changed while it drains.
                 let delay_ms = i64::from(group.deregistration_delay_s()) * 1000;
                 if view.draining_until_ms.replace(since_ms + delay_ms).is_none() {
-                    view.quiet_at_ms = now_ms + between(dice, 0, IN_FLIGHT_MS_MAX);
+                    // What a killed balancer had in flight ended with it, and one that drains gets nothing new.
+                    let in_flight_ms = if is_new { 0 } else { between(dice, 0, IN_FLIGHT_MS_MAX) };
+                    view.quiet_at_ms = now_ms + in_flight_ms;
                     self.news = true;
                 }
             }
