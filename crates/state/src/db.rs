@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
 
+use event_listener::Event;
 use store::{Backend, Batch, StoreError};
-use tokio::sync::Notify;
 
 use crate::record::RecordError;
 use crate::snapshot::Snapshot;
@@ -102,7 +102,7 @@ pub struct Db {
     backend: Arc<dyn Backend>,
     tip: Mutex<Tip>,
     /// Told whenever the tip was let go of.
-    next: Notify,
+    next: Event,
     submitted: Mutex<Submitted>,
     published: RwLock<Snapshot>,
     listeners: RwLock<Vec<Listener>>,
@@ -112,14 +112,14 @@ pub struct Db {
 struct Turn<'a> {
     /// `None` only while it is dropped.
     tip: Option<MutexGuard<'a, Tip>>,
-    next: &'a Notify,
+    next: &'a Event,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         // First, for who is told tries at once.
         self.tip = None;
-        self.next.notify_one();
+        self.next.notify(1);
     }
 }
 
@@ -143,7 +143,7 @@ impl Db {
         Ok(Arc::new(Db {
             backend,
             tip: Mutex::new(Tip { snapshot: snapshot.clone(), sequence: 0 }),
-            next: Notify::new(),
+            next: Event::new(),
             submitted: Mutex::default(),
             published: RwLock::new(snapshot),
             listeners: RwLock::new(Vec::new()),
@@ -188,13 +188,23 @@ impl Db {
     /// Waits for the tip without keeping the thread from its other connections.
     async fn turn(&self) -> Turn<'_> {
         loop {
-            match self.tip.try_lock() {
-                Ok(tip) => return self.turn_of(tip),
-                Err(TryLockError::Poisoned(tip)) => return self.turn_of(tip.into_inner()),
-                // Let go of in between: that is remembered, and this does not wait.
-                Err(TryLockError::WouldBlock) => {}
+            if let Some(turn) = self.turn_now() {
+                return turn;
             }
-            self.next.notified().await;
+            let next = self.next.listen();
+            // It may have been let go of before this listened.
+            if let Some(turn) = self.turn_now() {
+                return turn;
+            }
+            next.await;
+        }
+    }
+
+    fn turn_now(&self) -> Option<Turn<'_>> {
+        match self.tip.try_lock() {
+            Ok(tip) => Some(self.turn_of(tip)),
+            Err(TryLockError::Poisoned(tip)) => Some(self.turn_of(tip.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
