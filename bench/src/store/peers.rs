@@ -250,7 +250,7 @@ impl Peer for Sqlite {
         Ok(found.optional().map_err(failed)?.map(i64::cast_unsigned))
     }
 
-    fn write(&mut self, group: &[Committed], revision: u64) -> Result<()> {
+    fn write(&mut self, group: &[Committed], _revision: u64) -> Result<()> {
         let transaction = self.connection.transaction().map_err(failed)?;
         for commit in group {
             write_one(&transaction, commit.revision, &commit.writes)?;

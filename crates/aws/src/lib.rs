@@ -19,4 +19,4 @@ pub mod testing;
 
 pub use call::{BlobStore, Call, Caller, LogEvent, LogPage, LogQuery, LogStore, Secrets, Site};
 pub use page::Page;
-pub use table::{Answer, Handler, SERVICES, Service, find};
+pub use table::{Answer, Handler, Later, SERVICES, Service, find};
