@@ -287,14 +287,28 @@ impl Group {
         }
     }
 
-    /// Starts or finds the supervisor.
+    /// The supervisor; started if none lives.
     async fn supervisor(&mut self) -> std::io::Result<Supervisor> {
         if let Some(supervisor) = &self.supervisor {
             return Ok(supervisor.clone());
         }
         let share_pid = self.assignment().spec.share_pid;
         let settings = Settings { share_pid, cgroup: self.node.cgroup(&self.assignment().id) };
-        let (supervisor, telling) = Supervisor::ensure(&self.node.nursery, &self.dir, &settings).await?;
+        let connected = Supervisor::ensure(&self.node.nursery, &self.dir, &settings).await?;
+        self.watch(connected).await
+    }
+
+    /// The supervisor if one lives. One that is about to end holds its lock for a moment longer than its connections, and
+    /// must not be replaced: nobody would end the other.
+    async fn living_supervisor(&mut self) -> Option<Supervisor> {
+        if self.supervisor.is_some() || !Supervisor::lives(&self.dir) {
+            return self.supervisor.clone();
+        }
+        let connected = Supervisor::connect(&self.dir).await.ok()?;
+        self.watch(connected).await.ok()
+    }
+
+    async fn watch(&mut self, (supervisor, telling): (Supervisor, Telling)) -> std::io::Result<Supervisor> {
         supervisor.ask(Ask::Watch).await.map_err(std::io::Error::other)?;
         self.telling = Some(telling);
         self.supervisor = Some(supervisor.clone());
@@ -304,7 +318,7 @@ impl Group {
     /// After the connection was lost: the supervisor dropped a slow reader, or it is gone.
     async fn reconnect(&mut self) {
         (self.supervisor, self.telling) = (None, None);
-        if Supervisor::lives(&self.dir) && self.supervisor().await.is_ok() {
+        if self.living_supervisor().await.is_some() {
             self.course.known.ask_again();
             return;
         }
@@ -339,7 +353,7 @@ impl Group {
         }
         self.node.shipper.follow(self.assignment(), &self.dir);
         let mut found = false;
-        if Supervisor::lives(&self.dir) && self.supervisor().await.is_ok() {
+        if self.living_supervisor().await.is_some() {
             // All records were told before the answer.
             let mut telling = self.telling.take();
             while let Some(Ok(told)) = telling.as_mut().map(mpsc::UnboundedReceiver::try_recv) {
@@ -405,7 +419,7 @@ impl Group {
                 }
             }
             Step::Check { container, run } => {
-                let supervisor = self.supervisor().await.ok();
+                let supervisor = self.living_supervisor().await;
                 let runtime_id =
                     self.course.known.containers[container].runtime_id.clone().unwrap_or_default();
                 spawn(happened, steps::check(node, dir, assignment, container, run, runtime_id, supervisor));
