@@ -173,7 +173,7 @@ fn write_nodes(store: &Path, nodes: usize) -> Result<(), Box<dyn std::error::Err
     db.decide_blocking(|tx| {
         for n in 0..nodes {
             tx.put(Node {
-                id: ids.hex32(),
+                id: ids.hex(32),
                 hostname: format!("node-{n}"),
                 capacity: Capacity {
                     cpu_units: (TASKS_PER_NODE * TASK_CPU_UNITS) as u32,

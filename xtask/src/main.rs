@@ -9,7 +9,7 @@ mod tidy;
 
 const USAGE: &str = "usage: cargo xtask codegen [--botocore DIR] | coverage [--check] | tidy | \
                      bench NAME… | bench all [--write] | sim [--seeds N | --minutes N | --weeks N | SCRIPT…] | \
-                     fuzz [TARGET…] [--seconds N]";
+                     fuzz [TARGET…] [--seconds N] | fuzz TARGET --replay FILE";
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -58,6 +58,8 @@ async fn controllers(server: Arc<Server>) {
         let mut taken = std::mem::take(&mut *dirty.lock().unwrap_or_else(|p| p.into_inner()));
         agenda.take_due(now_ms(), &mut taken);
         if !taken.is_empty() && !server.stopping.load(Ordering::Relaxed) {
+            // A stream for each pass: only tasks started together have ids that begin alike.
+            let mut ids = Ids::new(ids.next_u64());
             let decided = server.dispatch.db.decide(|tx| {
                 pass(tx, &mut ids, now_ms(), &taken, &mut agenda);
                 Ok::<_, std::convert::Infallible>(())

@@ -108,18 +108,18 @@ pub struct Db {
     listeners: RwLock<Vec<Listener>>,
 }
 
-/// The tip, held for one decision. Whoever awaits it is told when it is let go of.
+/// The tip, held for one decision. Members are dropped in their order: it is let go of before who awaits it is told.
 struct Turn<'a> {
-    /// `None` only while it is dropped.
-    tip: Option<MutexGuard<'a, Tip>>,
-    next: &'a Event,
+    tip: MutexGuard<'a, Tip>,
+    _next: Tell<'a>,
 }
 
-impl Drop for Turn<'_> {
+/// Tells one that waits, when it is dropped.
+struct Tell<'a>(&'a Event);
+
+impl Drop for Tell<'_> {
     fn drop(&mut self) {
-        // First, for who is told tries at once.
-        self.tip = None;
-        self.next.notify(1);
+        self.0.notify(1);
     }
 }
 
@@ -214,7 +214,7 @@ impl Db {
     }
 
     fn turn_of<'a>(&'a self, tip: MutexGuard<'a, Tip>) -> Turn<'a> {
-        Turn { tip: Some(tip), next: &self.next }
+        Turn { tip, _next: Tell(&self.next) }
     }
 
     fn submitted(&self) -> MutexGuard<'_, Submitted> {
@@ -226,7 +226,7 @@ impl Db {
         mut turn: Turn<'_>,
         decision: impl FnOnce(&mut Tx) -> Result<A, E>,
     ) -> (Result<A, E>, Durable) {
-        let tip = turn.tip.as_mut().expect("it is held until it is dropped");
+        let tip = &mut *turn.tip;
         let mut tx = Tx::new(tip.snapshot.clone());
         let answer = decision(&mut tx);
         let (batch, pending) = if answer.is_ok() && !tx.is_empty() {
@@ -258,8 +258,7 @@ impl Db {
     fn finished(&self, sequence: u64, durable: bool) {
         if !durable {
             let mut turn = self.turn_blocking();
-            let tip = turn.tip.as_mut().expect("it is held until it is dropped");
-            self.submitted().failed(sequence, tip, || self.snapshot());
+            self.submitted().failed(sequence, &mut turn.tip, || self.snapshot());
             return;
         }
         let mut submitted = self.submitted();

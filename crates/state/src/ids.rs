@@ -33,11 +33,6 @@ impl Ids {
         text
     }
 
-    /// A task, container or service-deployment id: 32 hexadecimal digits.
-    pub fn hex32(&mut self) -> String {
-        self.hex(32)
-    }
-
     /// A task's id: 32 hexadecimal digits. The first four are the same for all of a stream, so that tasks started together
     /// are neighbours in every table and index that is ordered by their ids.
     pub fn task(&mut self) -> String {
@@ -80,7 +75,10 @@ mod tests {
         assert_eq!(uuid.len(), 36);
         assert_eq!(uuid.as_bytes()[14], b'4');
         assert!("89ab".contains(uuid.as_bytes()[19] as char));
-        assert_eq!(ids.hex32().len(), 32);
+        assert_eq!(ids.hex(32).len(), 32);
+        let (one, other) = (ids.task(), ids.task());
+        assert_eq!((one.len(), &one[..4]), (32, &other[..4]));
+        assert!(one != other && one.bytes().all(|b| b.is_ascii_hexdigit()));
         assert_eq!(ids.decimal(19).len(), 19);
         assert_eq!(ids.alphanumeric(12).len(), 12);
         assert_eq!(Ids::new(7).uuid(), uuid);
