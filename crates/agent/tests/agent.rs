@@ -6,7 +6,10 @@ mod turns;
 #[path = "common/world.rs"]
 mod world;
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use state::assignment::NetworkAssignment;
@@ -448,6 +451,53 @@ async fn exits_while_no_agent_lives_are_not_lost() {
     assert_eq!(stop_reason(&seen), "EssentialContainerExited: Essential container in task exited");
     world.finish().await;
     std::fs::remove_dir_all(&gate).unwrap();
+}
+
+/// A supervisor that ends holds its lock a moment longer than its connections. Here a thread takes and leaves the lock as
+/// fast as it can: any two looks at it may differ.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_that_ended_is_not_replaced() {
+    if !common::can_run() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::new(dir.path(), "ended").await;
+    for n in 0..50 {
+        let id = format!("t{n}");
+        let key = world.run(group(&id, vec![script("main", "exec sleep 1000")]));
+        world.phase(&key, Phase::Running).await;
+        let folder = dir.path().join("data/groups").join(&id);
+        // What a supervisor is started with is written just before.
+        let settings = folder.join("supervise.json");
+        std::fs::remove_file(&settings).unwrap();
+        let lock = std::fs::File::options().write(true).open(folder.join("lock")).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flicker = std::thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                let mut was_replaced = false;
+                while !is_over.load(Ordering::Relaxed) {
+                    for how in [libc::LOCK_EX | libc::LOCK_NB, libc::LOCK_UN] {
+                        // SAFETY: plain system call on an open descriptor.
+                        unsafe { libc::flock(lock.as_raw_fd(), how) };
+                        was_replaced |= settings.exists();
+                    }
+                }
+                was_replaced
+            }
+        });
+        let [supervisor] = common::holders(&folder)[..] else { panic!("not one supervisor") };
+        // SAFETY: plain system call on a process that belongs to this test.
+        unsafe { libc::kill(supervisor, libc::SIGKILL) };
+        let has_exited =
+            |seen: &state::group::Observed| matches!(seen.containers[0].state, ContainerState::Exited { .. });
+        world.until(&key, "exited", has_exited).await;
+        is_over.store(true, Ordering::Relaxed);
+        assert!(!flicker.join().unwrap(), "a supervisor was started for what had ended");
+        world.phase(&key, Phase::Gone).await;
+        world.take_away(&key);
+    }
+    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,15 +7,15 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use agent::act::network::NetworkConfig;
+use agent::act::network::{NetworkConfig, current_namespace};
 use serde::{Deserialize, Serialize};
 use state::ec2::Cidr;
 
 /// What a Roadstead notes of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Note {
-    /// Its network namespace: in another, the same network is not in the way.
-    namespace: PathBuf,
+    /// Its network namespace ([`current_namespace`]): in another, the same network is not in the way.
+    namespace: String,
     /// Without its data directory it never comes back.
     data_dir: PathBuf,
     /// The network of `bridge` mode.
@@ -88,7 +88,7 @@ impl Networks {
         let path = self.run_dir.join(NOTE);
         let new = path.with_extension("new");
         let (data_dir, bridge) = (self.data_dir.clone(), self.bridge);
-        let note = Note { namespace: namespace()?, data_dir, bridge, vpcs };
+        let note = Note { namespace: current_namespace()?, data_dir, bridge, vpcs };
         std::fs::write(&new, serde_json::to_vec(&note)?)?;
         std::fs::rename(new, path)
     }
@@ -98,7 +98,7 @@ impl Networks {
         let config = NetworkConfig { run_dir: self.run_dir.clone(), ..NetworkConfig::default() };
         let own = config.bridges()?;
         let mut found = parse_routes(&std::fs::read_to_string("/proc/net/route")?, &own);
-        let here = namespace()?;
+        let here = current_namespace()?;
         let is_here = |note: &Note| note.namespace == here && note.data_dir.exists();
         let run = self.run_dir.parent().unwrap_or(Path::new("/run"));
         for entry in run.read_dir()? {
@@ -115,11 +115,6 @@ impl Networks {
 }
 
 const NOTE: &str = "networks.json";
-
-/// What the kernel calls this process's network namespace.
-fn namespace() -> io::Result<PathBuf> {
-    std::fs::read_link("/proc/self/ns/net")
-}
 
 /// One that cannot be read is of a Roadstead that is just being removed.
 fn note_in(run_dir: &Path) -> Option<Note> {
@@ -191,7 +186,7 @@ mod tests {
         let is_taken = || second.taken().unwrap().contains(&vpc);
         assert!(is_taken());
         let note = note_in(&one).unwrap();
-        let elsewhere = Note { namespace: "net:[1]".into(), ..note };
+        let elsewhere = Note { namespace: "another".into(), ..note };
         std::fs::write(one.join(NOTE), serde_json::to_vec(&elsewhere).unwrap()).unwrap();
         assert!(!is_taken());
         Networks::open(&data_dir, &one, &[]).unwrap().note(vec![vpc]).unwrap();

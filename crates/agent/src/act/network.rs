@@ -38,6 +38,7 @@ use route::{Link, Route};
 
 pub use files::{host_name, internal_domain};
 pub use firewall::{DNS_ADDRESS, METADATA_ADDRESS};
+pub use netns::current_namespace;
 
 /// An interface that passes nothing on after this long is left to come up by itself.
 const LINK_PATIENCE: Duration = Duration::from_secs(2);

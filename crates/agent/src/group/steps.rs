@@ -274,25 +274,7 @@ pub async fn remove(
         let _ = tokio::task::spawn_blocking(move || node.cgroups.remove_tree(&cgroup)).await;
     }
     cut!("agent.remove.cgroup-removed");
-    let supervisor = match supervisor {
-        Some(supervisor) => Some(supervisor),
-        None if Supervisor::lives(&dir) => {
-            Supervisor::connect(&dir).await.ok().map(|(supervisor, _)| supervisor)
-        }
-        None => None,
-    };
-    if let Some(supervisor) = supervisor {
-        // Refused while the last command or exit is still being seen to.
-        for _ in 0..100 {
-            match supervisor.ask(Ask::Finish).await {
-                Err(said) if Supervisor::lives(&dir) => {
-                    tracing::debug!(said, "the supervisor is not done yet");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                _ => break,
-            }
-        }
-    }
+    end_supervisor(&dir, &assignment.key, supervisor).await;
     cut!("agent.remove.supervisor-ended");
     if !node.shipper.drain(&assignment.key, DRAIN_MAX).await {
         tracing::warn!(key = assignment.key, "the last lines of a task could not be delivered");
@@ -313,6 +295,30 @@ pub async fn remove(
     }
     cut!("agent.remove.files-removed");
     Happened::Event(Event::GroundRemoved)
+}
+
+/// Asks the supervisor to end until it does: once the folder is removed, nobody would find it.
+async fn end_supervisor(dir: &Path, key: &str, mut supervisor: Option<Supervisor>) {
+    for attempt in 1.. {
+        if supervisor.is_none() {
+            supervisor = Supervisor::connect(dir).await.ok().map(|(supervisor, _)| supervisor);
+        }
+        let said = match supervisor.take() {
+            None => "it cannot be reached".into(),
+            Some(supervisor) => match supervisor.ask(Ask::Finish).await {
+                Ok(_) => return,
+                // Refused while the last command or exit is still being seen to.
+                Err(said) => said,
+            },
+        };
+        if !Supervisor::lives(dir) {
+            return;
+        }
+        if attempt % 100 == 0 {
+            tracing::warn!(key, said, "the supervisor of a task that is over does not end");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Removes what is in a group's folder except the notes that say that it is gone.

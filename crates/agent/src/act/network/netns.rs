@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -12,6 +14,29 @@ use nix::sys::statfs::statfs;
 
 /// `NSFS_MAGIC`: what the file is on when a namespace is mounted on it.
 const NAMESPACE_FILESYSTEM: i64 = 0x6e73_6673;
+
+/// `SO_NETNS_COOKIE` of socket(7).
+const NETNS_COOKIE: libc::c_int = 71;
+
+/// A name for the network namespace of the calling thread that no other has until the machine starts again. The one in
+/// `/proc`, an inode, goes to the next namespace once its own is gone; a kernel before 5.14 has nothing better.
+///
+/// # Errors
+/// Those of making a socket and of `/proc`.
+pub fn current_namespace() -> io::Result<String> {
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to `cookie`.
+    let got = unsafe {
+        let into = std::ptr::from_mut(&mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, NETNS_COOKIE, into, &mut size)
+    };
+    if got == 0 {
+        return Ok(format!("cookie {cookie}"));
+    }
+    Ok(std::fs::read_link("/proc/thread-self/ns/net")?.to_string_lossy().into_owned())
+}
 
 /// Whether a namespace is kept at the path.
 pub fn exists(path: &Path) -> bool {
@@ -64,4 +89,29 @@ fn on_own_thread<T: Send>(run: impl FnOnce() -> io::Result<T> + Send) -> io::Res
             .spawn_scoped(scope, run)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread in a network namespace panicked")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_namespaces_have_a_name_though_one_is_gone_before_the_other_comes() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("skipped: making network namespaces takes root");
+        }
+        assert_eq!(current_namespace().unwrap(), current_namespace().unwrap());
+        let named = || {
+            on_own_thread(|| {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                current_namespace()
+            })
+        };
+        // The kernel takes some milliseconds to be rid of one.
+        let mut names = std::collections::BTreeSet::from([current_namespace().unwrap()]);
+        for _ in 0..50 {
+            assert!(names.insert(named().unwrap()));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
 }
