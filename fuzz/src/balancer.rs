@@ -17,6 +17,9 @@ use balancer::decide::sticky;
 
 use crate::{Choices, wildcards};
 
+/// So many fields more may a head have when it is passed on.
+const ADDED_MAX: usize = 8;
+
 fn space<'a>() -> Space<'a> {
     [const { MaybeUninit::uninit() }; FIELDS_MAX]
 }
@@ -34,8 +37,13 @@ pub fn request(bytes: &[u8]) {
     let port = [80, 8080][choices.below(2)];
     let hop =
         Hop { attributes: &attributes, dns_name: "lb", port, client: "192.0.2.1", now_s: 1, id: [2, 3] };
+    reused(&request);
     let mut sent = Vec::new();
     forwarded::request_head(&mut sent, &request, &hop);
+    if request.fields.len() + ADDED_MAX > FIELDS_MAX {
+        // More than a client may send us; whether a target takes it is its own affair.
+        return;
+    }
     let mut all = space();
     let again = match head::read_request(&sent, &mut all) {
         Reading::Whole(again, length) if length == sent.len() => again,
@@ -54,7 +62,6 @@ pub fn request(bytes: &[u8]) {
         "{told}"
     );
     one_hop(request.fields, again.fields);
-    reused(&request);
 }
 
 /// What else is made of a request: its host, cookies, a redirect.
@@ -88,6 +95,9 @@ pub fn response(bytes: &[u8]) {
         Back { chunked, connection: (how & 2 == 2).then_some("close"), date: b"now", cookies: &cookies };
     let mut sent = Vec::new();
     forwarded::response_head(&mut sent, &response, &back);
+    if response.fields.len() + ADDED_MAX > FIELDS_MAX {
+        return;
+    }
     let mut all = space();
     let again: Response<'_> = match head::read_response(&sent, &mut all, to_head) {
         Reading::Whole(again, length) if length == sent.len() => again,

@@ -92,6 +92,8 @@ impl Zones {
         }
         let mut reply = reply_to(query);
         let [question] = query.queries.as_slice() else {
+            // RFC 9619. Of many questions, which a datagram may name by pointers, the answer could not take all.
+            reply.queries.clear();
             return refuse(reply, ResponseCode::FormErr);
         };
         if query.metadata.op_code != OpCode::Query {

@@ -171,6 +171,10 @@ fn what_is_no_plain_query_is_refused() {
     let mut two = plain.clone();
     two.add_query(plain.queries[0].clone());
     assert_eq!(code(&two), Some(ResponseCode::FormErr));
+    let mut many = plain.clone();
+    many.add_queries(vec![plain.queries[0].clone(); 100]);
+    let Decision::Reply(refused) = zones().decide(&many, &view("vpc-1"), 1) else { panic!("no reply") };
+    assert!(refused.to_vec().unwrap().len() < 100, "it fits whoever asks");
     let mut update = plain.clone();
     update.metadata.op_code = OpCode::Update;
     assert_eq!(code(&update), Some(ResponseCode::NotImp));
