@@ -59,8 +59,9 @@ impl Dirty {
 
     fn group(&mut self, snapshot: &Snapshot, key: &str) {
         let Some(group) = snapshot.groups.get(key) else { return };
-        // Cloud Map is told of a task's health for as long as it runs.
-        if group.traffic_moves() || !group.task().registries.is_empty() {
+        // Cloud Map is told of a task's health for as long as it runs. One that has stopped is to be forgotten, of which
+        // any pass makes a note.
+        if group.traffic_moves() || !group.task().registries.is_empty() || group.is_stopped() {
             self.0.insert(Subject::Group(key.to_owned()));
         }
         if let Some(owner) = &group.task().service {
