@@ -100,7 +100,13 @@ impl World {
         if told.contains("was unable to stop or start tasks") && forbidden {
             return;
         }
-        let unplaced = service.events.iter().any(|e| e.message.contains("was unable to place a task"));
+        let says = |text| service.events.iter().any(|e| e.message.contains(text));
+        let is_gone = |arn| self.snapshot.target_groups.get(arn).is_none();
+        let mut balancers = primary.template.load_balancers.iter();
+        if balancers.any(|b| is_gone(&b.target_group_arn)) && says("failed to register targets") {
+            return;
+        }
+        let unplaced = says("was unable to place a task");
         if unplaced && !placed::has_room(&self.snapshot, service) {
             return;
         }
