@@ -38,6 +38,9 @@ def test_exit_codes_and_lines_of_what_ended_meanwhile_are_told(roadstead, ecs, n
     task = run(ecs, network, define(ecs, "meanwhile", shell_container(
         image, "echo before; sleep 3; echo after; exit 5", logConfiguration=awslogs())))
     wait_for(ecs, task, "RUNNING")
+    # A line that is stored, and not noted to be, is told again.
+    noted = roadstead.data_dir / "node" / "groups" / task.rsplit("/", 1)[1] / "c0.delivered"
+    eventually(noted.exists, 2, 0.01)
     roadstead.kill()
     time.sleep(4)
     roadstead.start()
