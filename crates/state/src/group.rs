@@ -108,9 +108,9 @@ impl Record for ContainerGroup {
     /// `node`: node id, while not stopped. `service`: key of the owning service. `deployment`: id of the service
     /// deployment. `ip`: `subnet-id|address`; `subnet`: its id; `security-group`: each id; these three while not
     /// stopped. `spec`: the spec's key. `stopped`: when, in milliseconds of 20 digits. `held`: `task group|node id`,
-    /// while it is to run, only counted. `traffic`: constant `1`, while its targets have yet to come or to go. `listed`: what lists of
-    /// tasks are narrowed to and clusters count, each a segment below the cluster's: desired status, family, kind of
-    /// launch, and RUNNING, PENDING (all on the way to RUNNING) or ENDING.
+    /// while it is to run, only counted. `traffic`: constant `1`, while its targets have yet to come or to go.
+    /// `listed`: what lists of tasks are narrowed to and clusters count, each a segment below the cluster's: desired
+    /// status, family, kind of launch, and RUNNING, PENDING (all on the way to RUNNING) or ENDING.
     fn indexes(&self) -> Vec<(&'static str, String)> {
         let mut indexes = vec![("spec", self.spec.clone())];
         if self.is_stopped() {
